@@ -1,0 +1,35 @@
+// What a backend provides below the ops: memory, copies, streams. Declared once, implemented in
+// backend_cpu.cpp and backend_cuda.cu; the functions are documented in buffer.hpp, stream.hpp, device.hpp.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/base/stream.hpp"
+
+namespace millrace {
+
+namespace cpu {
+void* allocate(std::size_t bytes, Device device);  // nullptr when there is not enough memory
+void release(void* data, std::size_t bytes, Device device) noexcept;
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes,
+                Stream stream);
+void fill_bytes(void* to, int value, std::size_t bytes, Stream stream);
+void* create_stream(Device device);
+void destroy_stream(Stream stream) noexcept;
+void synchronize(Stream stream);
+int device_count();
+}  // namespace cpu
+
+namespace cuda {
+void* allocate(std::size_t bytes, Device device);
+void release(void* data, std::size_t bytes, Device device) noexcept;
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes,
+                Stream stream);
+void fill_bytes(void* to, int value, std::size_t bytes, Stream stream);
+void* create_stream(Device device);
+void destroy_stream(Stream stream) noexcept;
+void synchronize(Stream stream);
+int device_count();
+}  // namespace cuda
+
+}  // namespace millrace

@@ -1,0 +1,51 @@
+// Host memory: large blocks come straight from mmap (zero pages until touched), small ones from the
+// C library; a CPU op has run when it returns, so streams are empty.
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/base/backend.hpp"
+
+namespace millrace::cpu {
+namespace {
+
+constexpr std::size_t alignment = 64;
+constexpr std::size_t map_threshold = std::size_t{1} << 20;
+
+}  // namespace
+
+void* allocate(std::size_t bytes, Device) {
+  if (bytes >= map_threshold) {
+    void* data =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data == MAP_FAILED) return nullptr;
+    madvise(data, bytes, MADV_HUGEPAGE);
+    return data;
+  }
+  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+void release(void* data, std::size_t bytes, Device) noexcept {
+  if (bytes >= map_threshold) {
+    munmap(data, bytes);
+  } else {
+    std::free(data);
+  }
+}
+
+void copy_bytes(void* to, Device, const void* from, Device, std::size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+}
+
+void fill_bytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
+
+void* create_stream(Device) { return nullptr; }
+
+void destroy_stream(Stream) noexcept {}
+
+void synchronize(Stream) {}
+
+int device_count() { return 0; }
+
+}  // namespace millrace::cpu

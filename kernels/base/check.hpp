@@ -1,0 +1,22 @@
+// Shape checks, made once in an op's front before it dispatches; kernels then stay pure math.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+#include "kernels/base/error.hpp"
+#include "kernels/base/tensor.hpp"
+
+namespace millrace {
+
+// Throws ShapeError "<op>: <what>" when the condition is false.
+inline void check(bool condition, std::string_view op, std::string_view what) {
+  if (!condition) throw ShapeError(fmt::format("{}: {}", op, what));
+}
+
+// Throws ShapeError naming the tensor when it is not `dtype` with the given shape (-1: any size).
+void check_tensor(std::string_view op, std::string_view name, const TensorView& tensor, DType dtype,
+                  std::initializer_list<std::int64_t> shape);
+
+}  // namespace millrace
