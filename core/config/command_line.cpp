@@ -1,0 +1,245 @@
+// Boost.ProgramOptions tokenizes the command line and the config file; every option is text to it,
+// so that conversion, ranges and messages are ours (flag_value.cpp).
+#include "core/config/command_line.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <fstream>
+#include <map>
+
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+namespace po = boost::program_options;
+
+const Flag* find_flag(std::span<const Flag> flags, std::string_view name) {
+  const auto found = std::ranges::find(flags, name, &Flag::name);
+  return found == flags.end() ? nullptr : &*found;
+}
+
+std::string variable_of(std::string_view flag) {
+  std::string variable = "MILLRACE_";
+  for (const char c : flag) {
+    variable += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return variable;
+}
+
+// Levenshtein distance, for "did you mean".
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) {
+    row[j] = j;
+  }
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({substituted, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string suggestion(std::span<const Flag> flags, std::string_view unknown) {
+  const auto nearest = std::ranges::min_element(
+      flags, {}, [&](const Flag& flag) { return edit_distance(flag.name, unknown); });
+  if (nearest == flags.end() ||
+      edit_distance(nearest->name, unknown) > std::max<std::size_t>(2, unknown.size() / 3)) {
+    return "see --help";
+  }
+  return fmt::format("did you mean --{}?", nearest->name);
+}
+
+po::options_description describe(std::span<const Flag> flags) {
+  po::options_description options;
+  for (const Flag& flag : flags) {
+    auto* value = po::value<std::vector<std::string>>();
+    if (flag.kind == Flag::Kind::toggle) {
+      value->implicit_value({"true"}, "true");
+    }
+    options.add_options()(flag.name.c_str(), value);
+  }
+  return options;
+}
+
+// "-tp" and "-tp=2" become the long name: Boost's short options have one letter.
+std::vector<std::string> expand_shorthands(std::span<const Flag> flags,
+                                           std::span<const std::string> arguments) {
+  std::vector<std::string> expanded(arguments.begin(), arguments.end());
+  for (std::string& argument : expanded) {
+    if (argument == "-h") {
+      argument = "--help";
+    }
+    const std::size_t end = std::min(argument.find('='), argument.size());
+    for (const Flag& flag : flags) {
+      if (!flag.shorthand.empty() && argument.substr(0, end) == "-" + flag.shorthand) {
+        argument = "--" + flag.name + argument.substr(end);
+        break;
+      }
+    }
+  }
+  return expanded;
+}
+
+using Values = std::map<std::string, std::vector<std::string>, std::less<>>;
+
+Values collect(const po::parsed_options& parsed, std::span<const Flag> flags,
+               std::string_view where) {
+  Values values;
+  for (const po::option& option : parsed.options) {
+    if (option.position_key >= 0 || option.string_key.empty()) {
+      throw UserError("{}unexpected argument '{}': every value follows its --flag", where,
+                      option.value.empty() ? "" : option.value.front());
+    }
+    const Flag* flag = find_flag(flags, option.string_key);
+    auto& given = values[option.string_key];
+    if (flag != nullptr && flag->kind != Flag::Kind::repeated && !given.empty()) {
+      throw UserError("{}--{} is given twice", where, option.string_key);
+    }
+    if (option.value.empty()) {
+      given.emplace_back("true");  // a toggle
+    } else {
+      given.insert(given.end(), option.value.begin(), option.value.end());
+    }
+  }
+  return values;
+}
+
+// Runs a Boost parser and turns its exceptions into one-line UserErrors.
+template <typename Parse>
+Values parse_with_boost(Parse parse, std::span<const Flag> flags, const std::string& where) {
+  try {
+    return collect(parse(), flags, where);
+  } catch (const po::unknown_option& error) {
+    std::string name = error.get_option_name();
+    name.erase(0, name.find_first_not_of('-'));
+    throw UserError("{}unknown flag --{}; {}", where, name, suggestion(flags, name));
+  } catch (const po::invalid_command_line_syntax& error) {
+    throw UserError("{}{} needs a value", where, error.get_option_name());
+  } catch (const po::error& error) {
+    throw UserError("{}{}", where, error.what());
+  }
+}
+
+Values read_file(std::span<const Flag> flags, const std::string& path) {
+  std::ifstream file(path);
+  if (!file) {
+    throw UserError("--config: cannot open '{}'", path);
+  }
+  return parse_with_boost([&] { return po::parse_config_file(file, describe(flags), false); },
+                          flags, path + ": ");
+}
+
+}  // namespace
+
+std::string_view name(SettingSource source) {
+  switch (source) {
+    case SettingSource::built_in:
+      return "default";
+    case SettingSource::file:
+      return "file";
+    case SettingSource::environment:
+      return "environment";
+    case SettingSource::command_line:
+      return "command line";
+  }
+  return "";
+}
+
+Settings read_settings(std::span<const Flag> flags, std::span<const std::string> arguments,
+                       std::span<const std::string> environment) {
+  Settings settings;
+
+  po::options_description options = describe(flags);
+  options.add_options()("help", "")("version", "")("config", po::value<std::vector<std::string>>());
+  Values command_line = parse_with_boost(
+      [&] {
+        namespace style = po::command_line_style;
+        return po::command_line_parser(expand_shorthands(flags, arguments))
+            .options(options)
+            .style(style::allow_long | style::long_allow_next | style::long_allow_adjacent)
+            .run();
+      },
+      flags, "");
+  settings.wants_help = command_line.contains("help");
+  settings.wants_version = command_line.contains("version");
+
+  Values variables;
+  std::string config_path;
+  for (const std::string& entry : environment) {
+    const std::string variable = entry.substr(0, entry.find('='));
+    if (!variable.starts_with("MILLRACE_") || variable.size() == entry.size()) {
+      continue;
+    }
+    const auto flag = std::ranges::find_if(
+        flags, [&](const Flag& candidate) { return variable_of(candidate.name) == variable; });
+    const std::string value = entry.substr(variable.size() + 1);
+    if (flag != flags.end()) {
+      variables[flag->name] = {value};
+    } else if (variable == "MILLRACE_CONFIG") {
+      config_path = value;
+    } else {
+      settings.remarks.push_back(fmt::format("{} is set but names no flag", variable));
+    }
+  }
+
+  if (const auto found = command_line.find("config"); found != command_line.end()) {
+    config_path = found->second.front();
+  }
+  const Values file = config_path.empty() ? Values{} : read_file(flags, config_path);
+
+  for (const Flag& flag : flags) {
+    const auto take = [&](const Values& values, SettingSource source) {
+      const auto found = values.find(flag.name);
+      if (found == values.end()) {
+        return false;
+      }
+      for (const std::string& value : found->second) {
+        settings.values.push_back({flag.name, value, source});
+      }
+      return true;
+    };
+    if (!take(command_line, SettingSource::command_line) &&
+        !take(variables, SettingSource::environment) && !take(file, SettingSource::file) &&
+        !flag.initial.empty()) {
+      settings.values.push_back({flag.name, flag.initial, SettingSource::built_in});
+    }
+  }
+  return settings;
+}
+
+void apply_settings(std::span<const Flag> flags, std::span<const Setting> settings) {
+  for (const Setting& setting : settings) {
+    const Flag* flag = find_flag(flags, setting.flag);
+    if (flag == nullptr) {
+      throw std::logic_error("no flag is called " + setting.flag);
+    }
+    std::string origin = "--" + setting.flag;
+    if (setting.source == SettingSource::environment) {
+      origin += " (from " + variable_of(setting.flag) + ")";
+    } else if (setting.source == SettingSource::file) {
+      origin += " (from the config file)";
+    }
+    flag->set(FlagValue(std::move(origin), setting.value));
+  }
+}
+
+std::vector<std::string> process_environment() {
+  std::vector<std::string> entries;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    entries.emplace_back(*entry);
+  }
+  return entries;
+}
+
+std::vector<std::string> program_arguments(int argc, char** argv) {
+  return {argv + std::min(argc, 1), argv + argc};
+}
+
+}  // namespace millrace

@@ -1,0 +1,282 @@
+// The flags of `millrace`. One row is all there is to a flag: to add one, add a field to
+// run_config.hpp and a row here.
+#include "core/config/run_config.hpp"
+
+#include <filesystem>
+#include <limits>
+
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+using Kind = Flag::Kind;
+
+constexpr std::int64_t kMaxInt = std::numeric_limits<int>::max();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Setters for the common shapes of field.
+auto into(std::string& field) {
+  return [&field](const FlagValue& value) { field = value.text(); };
+}
+auto into(bool& field) {
+  return [&field](const FlagValue& value) { field = value.boolean(); };
+}
+auto into(std::optional<bool>& field) {
+  return [&field](const FlagValue& value) { field = value.boolean(); };
+}
+auto into(int& field, std::int64_t low, std::int64_t high = kMaxInt) {
+  return [&field, low, high](const FlagValue& value) {
+    field = static_cast<int>(value.integer(low, high));
+  };
+}
+auto into(std::optional<int>& field, std::int64_t low, std::int64_t high = kMaxInt) {
+  return [&field, low, high](const FlagValue& value) {
+    field = static_cast<int>(value.integer(low, high));
+  };
+}
+auto into(std::optional<float>& field, double low, double high) {
+  return [&field, low, high](const FlagValue& value) {
+    field = static_cast<float>(value.real(low, high));
+  };
+}
+
+std::vector<Flag> input_flags(InputConfig& config) {
+  const std::string group = "Input";
+  return {
+      {group, "prompts", "", Kind::value, "FILE", "",
+       "Prompts: .txt, one a line, or .jsonl, one object a line.", into(config.prompts)},
+      {group, "chat-template", "", Kind::value, "FILE", "",
+       "Jinja2 template for prompts given as messages, instead of the model's own.",
+       into(config.chat_template)},
+  };
+}
+
+std::vector<Flag> output_flags(OutputConfig& config) {
+  const std::string group = "Output";
+  return {
+      {group, "output", "", Kind::value, "FILE", "",
+       "Results and report: .h5 or .hdf5, or .jsonl (its report beside it as FILE.report.h5).",
+       into(config.output)},
+      {group, "overwrite", "", Kind::toggle, "", "false", "Replace an output file that exists.",
+       into(config.overwrite)},
+      {group, "return-prompt-token-ids", "", Kind::toggle, "", "false",
+       "Also write each prompt's token ids.", into(config.return_prompt_token_ids)},
+  };
+}
+
+std::vector<Flag> grid_flags(GridConfig& config) {
+  const std::string group = "Grid (ranks = data x pipeline x tensor; what is not given is chosen)";
+  return {
+      {group, "tensor-parallel-size", "tp", Kind::value, "N", "", "Ranks that share each layer.",
+       into(config.tensor_parallel_size, 1)},
+      {group, "pipeline-parallel-size", "pp", Kind::value, "N", "",
+       "Stages that the layers are split over.", into(config.pipeline_parallel_size, 1)},
+      {group, "data-parallel-size", "dp", Kind::value, "N", "", "Replicas that share the prompts.",
+       into(config.data_parallel_size, 1)},
+      {group, "pipeline-partition", "", Kind::value, "N,N,...", "",
+       "Layers of each stage, as 8,8,7,7; not given: split by cost.",
+       [&config](const FlagValue& value) { config.pipeline_partition = value.integers(1); }},
+  };
+}
+
+std::vector<Flag> engine_flags(EngineConfig& config) {
+  const std::string group = "Engine";
+  return {
+      {group, "device", "", Kind::value, "auto|cpu|cuda", "auto",
+       "Where to run; auto takes CUDA when this build and this host have it.",
+       [&config](const FlagValue& value) {
+         config.device = static_cast<DeviceChoice>(value.word({"auto", "cpu", "cuda"}));
+       }},
+      {group, "max-num-seqs", "", Kind::value, "N", "256",
+       "Sequences that a replica runs at the same time.", into(config.max_num_seqs, 1, 1 << 20)},
+      {group, "max-num-batched-tokens", "", Kind::value, "N", "2048",
+       "Tokens in one step, prompts and outputs together.",
+       into(config.max_num_batched_tokens, 1, 1 << 24)},
+      {group, "block-size", "", Kind::value, "N", "16", "Tokens in one block of the KV cache.",
+       into(config.block_size, 1, 1024)},
+      {group, "kv-cache-memory-bytes", "", Kind::value, "SIZE", "",
+       "KV cache of one rank, as 4GiB. Not given: on CPUs what the sequences can use, within half "
+       "of the "
+       "host's free memory shared by its ranks; on GPUs what --gpu-memory-utilization leaves.",
+       [&config](const FlagValue& value) { config.kv_cache_memory_bytes = value.bytes(); }},
+      {group, "gpu-memory-utilization", "", Kind::value, "FRACTION", "0.92",
+       "Part of each GPU's memory that the run may use.",
+       [&config](const FlagValue& value) { config.gpu_memory_utilization = value.real(0.01, 1); }},
+  };
+}
+
+std::vector<Flag> sampling_flags(SamplingConfig& config) {
+  const std::string group = "Sampling (defaults for prompts that do not say otherwise)";
+  return {
+      {group, "generation-config", "", Kind::value, "auto|none", "auto",
+       "Take unset sampling values from the model's generation_config.json, or from nowhere.",
+       [&config](const FlagValue& value) {
+         config.generation_config = static_cast<GenerationConfigUse>(value.word({"auto", "none"}));
+       }},
+      {group, "temperature", "", Kind::value, "T", "",
+       "0 is greedy; not given: the model's, else 1.", into(config.temperature, 0, kInfinity)},
+      {group, "top-k", "", Kind::value, "K", "",
+       "Draw from the K most likely tokens; 0 or -1 is all of them.", into(config.top_k, -1)},
+      {group, "top-p", "", Kind::value, "P", "",
+       "Draw from the most likely tokens that together have probability P.",
+       into(config.top_p, 0, 1)},
+      {group, "min-p", "", Kind::value, "P", "",
+       "Drop tokens less likely than P times the likeliest.", into(config.min_p, 0, 1)},
+      {group, "repetition-penalty", "", Kind::value, "X", "",
+       "Above 1 discourages tokens of the prompt and the output so far.",
+       into(config.repetition_penalty, 0, kInfinity)},
+      {group, "presence-penalty", "", Kind::value, "X", "",
+       "Subtracted from the logits of tokens that were generated.",
+       into(config.presence_penalty, -2, 2)},
+      {group, "frequency-penalty", "", Kind::value, "X", "",
+       "Subtracted from a token's logit as often as it was generated.",
+       into(config.frequency_penalty, -2, 2)},
+      {group, "max-tokens", "", Kind::value, "N", "256", "Most tokens to generate for a prompt.",
+       into(config.max_tokens, 1)},
+      {group, "min-tokens", "", Kind::value, "N", "",
+       "Generate at least N tokens before an end counts.", into(config.min_tokens, 0)},
+      {group, "stop", "", Kind::repeated, "TEXT", "",
+       "End at this text; may be given several times.",
+       [&config](const FlagValue& value) { config.stop.push_back(value.text()); }},
+      {group, "stop-token-ids", "", Kind::value, "ID,ID,...", "", "End at these tokens.",
+       [&config](const FlagValue& value) { config.stop_token_ids = value.integers(0); }},
+      {group, "include-stop-str-in-output", "", Kind::toggle, "", "",
+       "Leave the stop text in the output.", into(config.include_stop_str_in_output)},
+      {group, "skip-special-tokens", "", Kind::toggle, "", "",
+       "Leave special tokens out of the text; on, unless --skip-special-tokens=false.",
+       into(config.skip_special_tokens)},
+      {group, "ignore-eos", "", Kind::toggle, "", "", "Go on after the model's end-of-text token.",
+       into(config.ignore_eos)},
+      {group, "logprobs", "", Kind::value, "K", "",
+       "Write the log probability of each token and of the K likeliest.",
+       into(config.logprobs, 0, 20)},
+      {group, "n", "", Kind::value, "N", "", "Completions of each prompt.",
+       into(config.n, 1, 1024)},
+      {group, "seed", "", Kind::value, "N", "0",
+       "Of all random draws; the same seed gives the same tokens on every grid.",
+       [&config](const FlagValue& value) { config.seed = value.unsigned_integer(); }},
+  };
+}
+
+std::vector<Flag> log_flags(LogConfig& config) {
+  const std::string group = "Log";
+  return {
+      {group, "progress-interval", "", Kind::value, "SECONDS", "10",
+       "Between progress lines when the log is no terminal; 0 for none.",
+       [&config](const FlagValue& value) {
+         config.progress_interval_seconds = value.real(0, kInfinity);
+       }},
+      {group, "log-level", "", Kind::value, "debug|info|warning|error", "info",
+       "Least important message to show.",
+       [&config](const FlagValue& value) {
+         config.level = static_cast<LogLevel>(value.word({"debug", "info", "warning", "error"}));
+       }},
+  };
+}
+
+void append(std::vector<Flag>& flags, std::vector<Flag> more) {
+  std::move(more.begin(), more.end(), std::back_inserter(flags));
+}
+
+OutputFormat format_of(const std::string& path) {
+  const std::string extension = std::filesystem::path(path).extension();
+  if (extension == ".h5" || extension == ".hdf5") {
+    return OutputFormat::hdf5;
+  }
+  if (extension == ".jsonl") {
+    return OutputFormat::json_lines;
+  }
+  throw UserError("--output: '{}' ends neither in .h5 or .hdf5 nor in .jsonl", path);
+}
+
+void validate(const RunConfig& config) {
+  const auto require = [](const std::string& value, std::string_view flag) {
+    if (value.empty()) {
+      throw UserError("--{} is required; see --help", flag);
+    }
+  };
+  require(config.model.model, "model");
+  require(config.input.prompts, "prompts");
+  require(config.output.output, "output");
+  const EngineConfig& engine = config.engine;
+  if (engine.max_num_batched_tokens < engine.max_num_seqs) {
+    throw UserError(
+        "--max-num-batched-tokens {} is less than --max-num-seqs {}: a step could not give every "
+        "running sequence one token",
+        engine.max_num_batched_tokens, engine.max_num_seqs);
+  }
+  const GridConfig& grid = config.grid;
+  const auto stages = static_cast<int>(grid.pipeline_partition.size());
+  if (stages != 0 && grid.pipeline_parallel_size && *grid.pipeline_parallel_size != stages) {
+    throw UserError("--pipeline-partition names {} stages but --pipeline-parallel-size is {}",
+                    stages, *grid.pipeline_parallel_size);
+  }
+}
+
+}  // namespace
+
+std::vector<Flag> model_flags(ModelConfig& config) {
+  const std::string group = "Model";
+  const auto into_dtype = [](std::optional<DType>& field, bool fp8) {
+    return [&field, fp8](const FlagValue& value) {
+      if (value.text() == "auto") {
+        field.reset();
+        return;
+      }
+      constexpr DType dtypes[] = {DType::f32, DType::bf16, DType::f16, DType::fp8_e4m3,
+                                  DType::fp8_e4m3};
+      field = dtypes[fp8 ? value.word({"float32", "bfloat16", "float16", "fp8", "fp8_e4m3"})
+                         : value.word({"float32", "bfloat16", "float16"})];
+    };
+  };
+  return {
+      {group, "model", "", Kind::value, "MODEL", "",
+       "Checkpoint: a folder, a .gguf file, or org/name in the Hugging Face cache.",
+       into(config.model)},
+      {group, "tokenizer", "", Kind::value, "PATH", "",
+       "Take the tokenizer from this folder or file instead of the model's.",
+       into(config.tokenizer)},
+      {group, "load-format", "", Kind::value, "FORMAT", "auto",
+       "auto, safetensors, gguf, or dummy: made-up weights from the configuration alone.",
+       [&config](const FlagValue& value) {
+         config.load_format =
+             static_cast<LoadFormat>(value.word({"auto", "safetensors", "gguf", "dummy"}));
+       }},
+      {group, "dtype", "", Kind::value, "DTYPE", "auto",
+       "Of the weights: auto (the checkpoint's), float32, bfloat16 or float16.",
+       into_dtype(config.dtype, false)},
+      {group, "kv-cache-dtype", "", Kind::value, "DTYPE", "auto",
+       "auto, float32, bfloat16, float16 or fp8.", into_dtype(config.kv_cache_dtype, true)},
+      {group, "max-model-len", "", Kind::value, "N", "",
+       "Longest prompt and output together, in tokens, as 4096 or 32k; not given: the model's.",
+       [&config](const FlagValue& value) { config.max_model_len = value.integer(1, kMaxInt); }},
+  };
+}
+
+std::vector<Flag> run_flags(RunConfig& config) {
+  std::vector<Flag> flags = model_flags(config.model);
+  append(flags, input_flags(config.input));
+  append(flags, output_flags(config.output));
+  append(flags, grid_flags(config.grid));
+  append(flags, engine_flags(config.engine));
+  append(flags, sampling_flags(config.sampling));
+  append(flags, log_flags(config.log));
+  return flags;
+}
+
+RunConfig make_run_config(std::span<const Setting> settings) {
+  RunConfig config;
+  apply_settings(run_flags(config), settings);
+  validate(config);
+  config.output.format = format_of(config.output.output);
+  config.settings.assign(settings.begin(), settings.end());
+  return config;
+}
+
+RunConfig parse_run_config(std::span<const std::string> arguments) {
+  RunConfig names;  // only the table's names and defaults are used
+  return make_run_config(read_settings(run_flags(names), arguments, {}).values);
+}
+
+}  // namespace millrace

@@ -1,0 +1,108 @@
+// Everything a run was asked to do. Parsed and validated once, then never changed; every rank holds
+// the same values, and the results record them (`settings`).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/config/command_line.hpp"
+#include "kernels/base/dtype.hpp"
+
+namespace millrace {
+
+enum class LoadFormat { automatic, safetensors, gguf, dummy };
+enum class DeviceChoice { automatic, cpu, cuda };
+enum class OutputFormat { hdf5, json_lines };
+// Where sampling defaults come from that no flag sets: the model's generation_config.json, or
+// nowhere.
+enum class GenerationConfigUse { automatic, none };
+enum class LogLevel { debug, info, warning, error };
+
+// The model and how its weights are held. A part of its own, since millrace-plan takes the same
+// flags.
+struct ModelConfig {
+  std::string model;      // folder, .gguf file, or org/name in the Hugging Face cache
+  std::string tokenizer;  // folder or tokenizer.json or .gguf; empty: the model's own
+  LoadFormat load_format = LoadFormat::automatic;
+  std::optional<DType> dtype;           // of weights; unset: the checkpoint's
+  std::optional<DType> kv_cache_dtype;  // unset: chosen with the device
+  std::optional<std::int64_t>
+      max_model_len;  // tokens, prompt and output; unset: the model's own limit
+};
+
+// The grid; what is unset is chosen.
+struct GridConfig {
+  std::optional<int> tensor_parallel_size;
+  std::optional<int> pipeline_parallel_size;
+  std::optional<int> data_parallel_size;
+  std::vector<int> pipeline_partition;  // layers of each stage; empty: split by cost
+};
+
+struct EngineConfig {
+  DeviceChoice device = DeviceChoice::automatic;
+  int max_num_seqs = 0;                               // sequences in one replica's running set
+  int max_num_batched_tokens = 0;                     // tokens in one step
+  int block_size = 0;                                 // tokens in one KV block
+  std::optional<std::int64_t> kv_cache_memory_bytes;  // per rank; unset: from the memory there is
+  double gpu_memory_utilization = 0;  // fraction of a GPU's memory that the run may use
+};
+
+// What the sampling flags set; what is unset falls to generation_config.json, then to
+// SamplingParams' own defaults. A prompt's own fields win over all of it.
+struct SamplingConfig {
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<int> top_k;
+  std::optional<float> repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int> max_tokens, min_tokens;
+  std::vector<std::string> stop;
+  std::vector<int> stop_token_ids;
+  std::optional<bool> ignore_eos, include_stop_str_in_output, skip_special_tokens;
+  std::optional<int> logprobs, n;
+  std::uint64_t seed = 0;  // of the run; a prompt's own seed replaces it for that prompt
+  GenerationConfigUse generation_config = GenerationConfigUse::automatic;
+};
+
+struct InputConfig {
+  std::string prompts;        // .txt or .jsonl
+  std::string chat_template;  // a Jinja2 file; empty: the model's own
+};
+
+struct OutputConfig {
+  std::string output;
+  OutputFormat format = OutputFormat::hdf5;  // by the file's extension
+  bool overwrite = false;
+  bool return_prompt_token_ids = false;
+};
+
+struct LogConfig {
+  double progress_interval_seconds = 0;  // between progress lines in a log; 0: none
+  LogLevel level = LogLevel::info;
+};
+
+struct RunConfig {
+  ModelConfig model;
+  GridConfig grid;
+  EngineConfig engine;
+  SamplingConfig sampling;
+  InputConfig input;
+  OutputConfig output;
+  LogConfig log;
+  std::vector<Setting> settings;  // every flag with its value and source, for the results
+};
+
+// The flags of `millrace`, writing into `config`, which must outlive them.
+std::vector<Flag> run_flags(RunConfig& config);
+// The flags of a ModelConfig alone.
+std::vector<Flag> model_flags(ModelConfig& config);
+
+// Settings -> config. Throws UserError for a value out of its range, values that contradict each
+// other, or a required flag that is missing. Touches no file.
+RunConfig make_run_config(std::span<const Setting> settings);
+
+// What main and tests call: read_settings + make_run_config of the given arguments alone.
+RunConfig parse_run_config(std::span<const std::string> arguments);
+
+}  // namespace millrace
