@@ -1,0 +1,95 @@
+// What a job tells about itself, as plain data: filled by whoever knows, printed at the start (the
+// KV lines), and written into the result file (core/README.md, "The result file").
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/io/timeline.hpp"
+
+namespace millrace {
+
+// One rank's place.
+struct RankRow {
+  std::int32_t rank = 0;
+  std::string host;
+  std::string device;  // "cpu", "cuda:0 NVIDIA H100"
+  std::int32_t data = 0;
+  std::int32_t pipeline = 0;
+  std::int32_t tensor = 0;
+  std::int32_t layer_begin = 0;  // this rank's layers [layer_begin, layer_end)
+  std::int32_t layer_end = 0;
+};
+
+// The link between two ranks of a communicator.
+struct LinkRow {
+  std::string communicator;  // "tensor", "pipeline", ...
+  std::int32_t from = 0;     // world ranks
+  std::int32_t to = 0;
+  std::string transport;  // "NVLink", "SHM", "NET/IB", "MPI", ...
+};
+
+// One rank's memory.
+struct KvCacheRow {
+  std::int32_t rank = 0;
+  std::int32_t replica = 0;
+  std::int64_t weight_bytes = 0;
+  std::int64_t activation_bytes = 0;
+  std::int64_t cache_bytes = 0;  // what the cache may take
+  std::int64_t block_bytes = 0;  // of one block, over this rank's layers
+  std::int64_t blocks = 0;       // cache_bytes / block_bytes
+};
+
+struct KvCacheReport {
+  std::vector<KvCacheRow> ranks;
+  std::int32_t block_size = 0;  // tokens
+  std::int32_t max_model_len = 0;
+  std::int64_t preemptions = 0;
+  std::int64_t peak_running = 0;  // sequences at once, over all replicas
+};
+
+struct Summary {
+  double load_seconds = 0;  // start to weights loaded
+  double run_seconds = 0;   // first prompt read to last request finished
+  std::int64_t prompt_tokens = 0;
+  std::int64_t output_tokens = 0;
+  std::int64_t requests = 0;
+  std::int64_t errors = 0;
+};
+
+struct Report {
+  std::vector<std::pair<std::string, std::string>> config;  // flag -> value as text
+  std::vector<RankRow> ranks;
+  std::vector<LinkRow> links;
+  KvCacheReport kv_cache;
+  std::vector<TimelineRow> timeline;
+  Summary summary;
+};
+
+// Blocks that each replica can use: the smallest of its ranks decides. Indexed by replica.
+std::vector<std::int64_t> replica_blocks(const KvCacheReport& kv_cache);
+
+// The rank with the fewest blocks (the lowest of equals); -1 when there are no ranks.
+std::int32_t limiting_rank(const KvCacheReport& kv_cache);
+
+// How many requests of `max_model_len` tokens fit into `blocks` blocks at once.
+double maximum_concurrency(std::int64_t blocks, std::int32_t block_size,
+                           std::int32_t max_model_len);
+
+// The lines printed at the start, "GPU KV cache size: 643,232 tokens" and "Maximum concurrency for
+// 40,960 tokens per request: 15.70x" (`device` is "GPU" or "CPU"). With several replicas, the two
+// lines for each group of neighbouring equal replicas first ("Replicas 0-3: GPU KV cache size:
+// ..."), then the total in the plain words.
+std::vector<std::string> kv_cache_lines(std::string_view device,
+                                        std::span<const std::int64_t> blocks_per_replica,
+                                        std::int32_t block_size, std::int32_t max_model_len);
+
+// 643232 -> "643,232".
+std::string with_commas(std::int64_t value);
+
+}  // namespace millrace

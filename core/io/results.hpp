@@ -1,0 +1,48 @@
+// The result file: HDF5 (.h5, .hdf5) or JSON Lines (.jsonl), written in input order and bounded
+// memory into OUTPUT.partial, and renamed when complete. The layout of both is documented in
+// core/io/README.md.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace millrace {
+
+struct FinishedRequest;
+struct Report;
+
+enum class ResultFormat : std::uint8_t { hdf5, json_lines };
+
+// By the file's ending: .h5 or .hdf5, or .jsonl. Throws UserError for any other.
+ResultFormat result_format(const std::filesystem::path& output);
+
+// Throws UserError when `output` cannot be written: its folder is missing or not writable, or it
+// (or the report beside it) exists and `overwrite` is false. Called at the start of a job, before
+// any work.
+void check_output(const std::filesystem::path& output, bool overwrite);
+
+struct ResultOptions {
+  std::filesystem::path output;
+  bool overwrite = false;
+  bool prompt_token_ids = false;  // --return-prompt-token-ids
+};
+
+// Writes one result file. add() and finish() throw UserError when the disk is full or the file
+// cannot be written; nothing is left under the final name then.
+class ResultWriter {
+ public:
+  virtual ~ResultWriter() = default;
+  // In the order of the prompt file: `index` is the number of the line, from 0, ascending.
+  virtual void add(std::int64_t index, const FinishedRequest& request) = 0;
+  // Completes the file (with JSON Lines, also the report beside it) and gives it its final name.
+  virtual void finish(const Report& report) = 0;
+};
+
+// FILE.report.h5 for FILE.jsonl.
+std::filesystem::path report_path(const std::filesystem::path& output);
+
+std::unique_ptr<ResultWriter> open_results(const ResultOptions& options);
+
+}  // namespace millrace

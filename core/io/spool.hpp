@@ -1,0 +1,135 @@
+// The journal of finished work. Each replica's leader appends every finished request, and the line
+// count of every range of the prompt file it has read, to a file of its own in OUTPUT.spool/; the
+// merge makes the result file of them, and a later run can learn from them what is done.
+//
+// A spool file is the 8 bytes "millrspl" and then frames, all little-endian:
+//
+//     u32 type | u32 payload bytes | u32 CRC-32C of the payload | u32 CRC-32C of the 12 bytes
+//     before payload
+//
+// The first frame is the header. A frame whose own 16 bytes are sound but whose payload is not can
+// be stepped over; where the 16 bytes are damaged or cut, the rest of the file cannot be trusted. A
+// file is only ever appended to by the process that made it: a resumed job starts new files, so a
+// torn tail stays where the crash left it and everything before it is kept.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/engine/result_sink.hpp"
+
+namespace millrace {
+
+// Raised when the meaning of a frame changes; readers refuse newer files.
+inline constexpr std::uint32_t spool_schema_version = 1;
+
+// The first frame of each spool file.
+struct SpoolHeader {
+  std::string fingerprint;        // of model, prompts and settings: what must be equal to resume
+  std::int64_t prompt_bytes = 0;  // size of the prompt file
+  std::int32_t run = 0;           // 0 for the first attempt, counted up by each resume
+  std::int32_t replica = 0;
+};
+
+// How many lines begin in bytes [begin, end) of the prompt file.
+struct RangeLines {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t lines = 0;
+  friend bool operator==(const RangeLines&, const RangeLines&) = default;
+};
+
+enum class FrameType : std::uint32_t { header = 1, range = 2, request = 3 };
+
+// OUTPUT.spool, the folder of all spool files of the job that writes `output`.
+std::filesystem::path spool_folder(const std::filesystem::path& output);
+
+// The spool files in a folder, sorted by name. Empty when the folder does not exist.
+std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder);
+
+// One more than the highest run number in the folder; 0 when it holds no spool.
+std::int32_t next_spool_run(const std::filesystem::path& folder);
+
+struct SpoolWriterOptions {
+  std::filesystem::path folder;
+  SpoolHeader header;
+  double sync_seconds = 5;             // what is appended is on the disk after at most this long
+  std::int64_t queue_bytes = 8 << 20;  // finished requests that may wait for the disk
+};
+
+// Appends to one new spool file (mode 0600) on a thread of its own.
+// A failed write (disk full, I/O error) is cut back to the last whole frame, stops the writer, and
+// is thrown as a UserError by the next put() and by close().
+class SpoolWriter : public ResultSink {
+ public:
+  // Creates the folder and the file, and writes the header. Throws UserError when it cannot.
+  explicit SpoolWriter(SpoolWriterOptions options);
+  // Writes what is queued if close() was not called; errors are then lost.
+  ~SpoolWriter() override;
+  SpoolWriter(const SpoolWriter&) = delete;
+  SpoolWriter& operator=(const SpoolWriter&) = delete;
+
+  // Both queue a record and wait while the queue is full. Any thread.
+  void put(FinishedRequest&& request) override;
+  void put(const RangeLines& range);
+  // Blocks until everything added before is on the disk. Throws what went wrong.
+  void flush();
+  // flush(), then ends the thread and closes the file. Nothing may be added afterwards.
+  void close();
+
+  const std::filesystem::path& path() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Where a request's payload lies, and which line it answers.
+struct SpoolEntry {
+  std::int64_t line_offset = 0;  // byte offset of the line in the prompt file
+  std::int64_t position = 0;     // of the payload in the spool file
+  std::uint32_t bytes = 0;
+};
+
+// What a reader could not use.
+struct SpoolDamage {
+  std::int64_t torn_bytes = 0;      // at the end of the file, behind the last whole frame
+  std::int64_t damaged_frames = 0;  // stepped over: the checksum of the payload did not match
+  bool any() const { return torn_bytes != 0 || damaged_frames != 0; }
+};
+
+// Reads one spool file front to back in bounded memory: one frame at a time.
+class SpoolReader {
+ public:
+  // Throws UserError when the file cannot be opened, is not a spool, has no sound header, or was
+  // written by a newer version.
+  explicit SpoolReader(const std::filesystem::path& path);
+  ~SpoolReader();
+  SpoolReader(SpoolReader&&) noexcept;
+  SpoolReader& operator=(SpoolReader&&) noexcept;
+
+  const SpoolHeader& header() const;
+
+  // The next sound frame; exactly one of `range` and `request` is set. Empty at the end.
+  struct Record {
+    std::optional<RangeLines> range;
+    std::optional<SpoolEntry> request;  // where it is: decode with read()
+  };
+  std::optional<Record> next();
+
+  // The request at an entry that next() gave. Throws UserError when the file no longer holds it.
+  FinishedRequest read(const SpoolEntry& entry) const;
+
+  // Complete once next() has returned empty.
+  const SpoolDamage& damage() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace millrace
