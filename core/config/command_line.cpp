@@ -59,18 +59,15 @@ std::string suggestion(std::span<const Flag> flags, std::string_view unknown) {
 po::options_description describe(std::span<const Flag> flags) {
   po::options_description options;
   for (const Flag& flag : flags) {
-    auto* value = po::value<std::vector<std::string>>();
-    if (flag.kind == Flag::Kind::toggle) {
-      value->implicit_value({"true"}, "true");
-    }
-    options.add_options()(flag.name.c_str(), value);
+    options.add_options()(flag.name.c_str(), po::value<std::vector<std::string>>());
   }
   return options;
 }
 
-// "-tp" and "-tp=2" become the long name: Boost's short options have one letter.
-std::vector<std::string> expand_shorthands(std::span<const Flag> flags,
-                                           std::span<const std::string> arguments) {
+// "-tp" and "-tp=2" become the long name, since Boost's short options have one letter, and a bare
+// toggle becomes "--toggle=true", since Boost would let it take the next argument.
+std::vector<std::string> spell_out(std::span<const Flag> flags,
+                                   std::span<const std::string> arguments) {
   std::vector<std::string> expanded(arguments.begin(), arguments.end());
   for (std::string& argument : expanded) {
     if (argument == "-h") {
@@ -80,7 +77,9 @@ std::vector<std::string> expand_shorthands(std::span<const Flag> flags,
     for (const Flag& flag : flags) {
       if (!flag.shorthand.empty() && argument.substr(0, end) == "-" + flag.shorthand) {
         argument = "--" + flag.name + argument.substr(end);
-        break;
+      }
+      if (flag.kind == Flag::Kind::toggle && argument == "--" + flag.name) {
+        argument += "=true";
       }
     }
   }
@@ -103,7 +102,7 @@ Values collect(const po::parsed_options& parsed, std::span<const Flag> flags,
       throw UserError("{}--{} is given twice", where, option.string_key);
     }
     if (option.value.empty()) {
-      given.emplace_back("true");  // a toggle
+      given.emplace_back();  // --help and --version
     } else {
       given.insert(given.end(), option.value.begin(), option.value.end());
     }
@@ -161,7 +160,7 @@ Settings read_settings(std::span<const Flag> flags, std::span<const std::string>
   Values command_line = parse_with_boost(
       [&] {
         namespace style = po::command_line_style;
-        return po::command_line_parser(expand_shorthands(flags, arguments))
+        return po::command_line_parser(spell_out(flags, arguments))
             .options(options)
             .style(style::allow_long | style::long_allow_next | style::long_allow_adjacent)
             .run();

@@ -68,10 +68,8 @@ std::string help_text(std::span<const Flag> flags, std::string_view usage) {
   append_wrapped(out, "Read flags from FILE, one `name = value` a line, `#` starts a comment.");
   out += "  --help, -h                      Print this text.\n";
   out += "  --version                       Print the version.\n\n";
-  out +=
-      "Every flag can also be a variable: --max-num-seqs is MILLRACE_MAX_NUM_SEQS. The command "
-      "line wins "
-      "over\nvariables, variables over the config file.\n";
+  out += "Every flag can also be a variable: --max-num-seqs is MILLRACE_MAX_NUM_SEQS.\n";
+  out += "The command line wins over variables, variables over the config file.\n";
   return out;
 }
 

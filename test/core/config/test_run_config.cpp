@@ -1,0 +1,234 @@
+// Flags, variables and files become one validated RunConfig; mistakes are named.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "core/config/run_config.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+using Strings = std::vector<std::string>;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const Strings kRequired = {"--model", "m", "--prompts", "p.jsonl", "--output", "o.h5"};
+
+Strings with_required(const Strings& more) {
+  Strings arguments = kRequired;
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+Settings settings_of(const Strings& more, const Strings& environment = {}) {
+  RunConfig names;
+  return read_settings(run_flags(names), with_required(more), environment);
+}
+
+RunConfig config_of(const Strings& more, const Strings& environment = {}) {
+  return make_run_config(settings_of(more, environment).values);
+}
+
+std::string error_of(const Strings& more, const Strings& environment = {}) {
+  try {
+    config_of(more, environment);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& text)
+      : path_(std::filesystem::temp_directory_path() /
+              ("millrace_config_" + std::to_string(::getpid()))) {
+    std::ofstream(path_) << text;
+  }
+  ~TemporaryFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(RunConfig, DefaultsAreTheOnesThatHelpStates) {
+  const RunConfig config = config_of({});
+  EXPECT_EQ(config.engine.max_num_seqs, 256);
+  EXPECT_EQ(config.engine.max_num_batched_tokens, 2048);
+  EXPECT_EQ(config.engine.block_size, 16);
+  EXPECT_DOUBLE_EQ(config.engine.gpu_memory_utilization, 0.92);
+  EXPECT_EQ(config.sampling.max_tokens, 256);
+  EXPECT_EQ(config.sampling.seed, 0U);
+  EXPECT_FALSE(config.grid.tensor_parallel_size.has_value());
+  EXPECT_FALSE(config.sampling.temperature.has_value());
+  EXPECT_FALSE(config.model.dtype.has_value());
+}
+
+TEST(RunConfig, TwoLetterShortFormsEqualTheLongOnes) {
+  const RunConfig config = config_of({"-tp", "2", "-pp=3", "--data-parallel-size=4"});
+  EXPECT_EQ(config.grid.tensor_parallel_size, 2);
+  EXPECT_EQ(config.grid.pipeline_parallel_size, 3);
+  EXPECT_EQ(config.grid.data_parallel_size, 4);
+}
+
+TEST(RunConfig, CommandLineWinsOverEnvironmentWinsOverFile) {
+  const TemporaryFile file("block-size = 8  # tokens\nmax-num-seqs = 7\nseed = 3\n");
+  const Strings environment = {"MILLRACE_MAX_NUM_SEQS=6", "MILLRACE_SEED=2"};
+  const RunConfig config = config_of({"--config", file.path(), "--seed", "1"}, environment);
+  EXPECT_EQ(config.engine.block_size, 8);
+  EXPECT_EQ(config.engine.max_num_seqs, 6);
+  EXPECT_EQ(config.sampling.seed, 1U);
+  EXPECT_THAT(config.settings,
+              AllOf(Contains(Setting{"block-size", "8", SettingSource::file}),
+                    Contains(Setting{"max-num-seqs", "6", SettingSource::environment}),
+                    Contains(Setting{"seed", "1", SettingSource::command_line}),
+                    Contains(Setting{"max-tokens", "256", SettingSource::built_in})));
+}
+
+TEST(RunConfig, SettingsAloneRebuildTheConfig) {
+  const RunConfig config = config_of({"--stop", "a", "--stop", "b c", "--overwrite", "-tp", "2"});
+  const RunConfig again = make_run_config(config.settings);
+  EXPECT_THAT(again.sampling.stop, ElementsAre("a", "b c"));
+  EXPECT_TRUE(again.output.overwrite);
+  EXPECT_EQ(again.grid.tensor_parallel_size, 2);
+  EXPECT_EQ(again.settings, config.settings);
+}
+
+TEST(RunConfig, TogglesTakeNoValueUnlessItIsJoined) {
+  EXPECT_TRUE(config_of({"--ignore-eos"}).sampling.ignore_eos);
+  EXPECT_EQ(config_of({"--skip-special-tokens=false"}).sampling.skip_special_tokens, false);
+  EXPECT_FALSE(config_of({"--overwrite=no"}).output.overwrite);
+  EXPECT_THAT(error_of({"--overwrite", "yes"}), HasSubstr("unexpected argument 'yes'"));
+  EXPECT_EQ(error_of({"--overwrite=maybe"}),
+            "--overwrite: 'maybe' is not one of true, yes, on, 1, false, no, off, 0");
+}
+
+TEST(RunConfig, NumbersReadSuffixesAsVllmDoes) {
+  EXPECT_EQ(config_of({"--max-model-len", "4k"}).model.max_model_len, 4000);
+  EXPECT_EQ(config_of({"--max-model-len", "4K"}).model.max_model_len, 4096);
+  EXPECT_EQ(config_of({"--kv-cache-memory-bytes", "1.5GiB"}).engine.kv_cache_memory_bytes,
+            1610612736);
+  EXPECT_EQ(config_of({"--kv-cache-memory-bytes", "2MB"}).engine.kv_cache_memory_bytes, 2000000);
+  EXPECT_EQ(config_of({"--kv-cache-memory-bytes", "12345"}).engine.kv_cache_memory_bytes, 12345);
+}
+
+TEST(RunConfig, BadValuesNameTheFlagTheValueAndWhatIsWanted) {
+  EXPECT_EQ(error_of({"--max-num-seqs", "0"}),
+            "--max-num-seqs: '0' is not a whole number from 1 to 1048576");
+  EXPECT_EQ(error_of({"--block-size=16x"}),
+            "--block-size: '16x' is not a whole number from 1 to 1024");
+  EXPECT_EQ(error_of({"--top-p", "1.5"}), "--top-p: '1.5' is not a number from 0 to 1");
+  EXPECT_EQ(error_of({"--temperature", "-1"}), "--temperature: '-1' is not a number of at least 0");
+  EXPECT_EQ(error_of({"--temperature", "nan"}),
+            "--temperature: 'nan' is not a number of at least 0");
+  EXPECT_EQ(error_of({"--device", "tpu"}), "--device: 'tpu' is not one of auto, cpu, cuda");
+  EXPECT_EQ(error_of({"--dtype", "int8"}),
+            "--dtype: 'int8' is not one of float32, bfloat16, float16");
+  EXPECT_THAT(error_of({"--kv-cache-memory-bytes", "9999999TiB"}), HasSubstr("'9999999TiB'"));
+  EXPECT_THAT(error_of({"--kv-cache-memory-bytes", "-4"}), HasSubstr("'-4'"));
+  EXPECT_THAT(error_of({"--pipeline-partition", "3,,3"}), HasSubstr("'3,,3' is not a list"));
+  EXPECT_EQ(error_of({"--seed", "-1"}),
+            "--seed: '-1' is not a whole number from 0 to 18446744073709551615");
+}
+
+TEST(RunConfig, BadValuesNameWhereTheyCameFrom) {
+  EXPECT_EQ(error_of({}, {"MILLRACE_SEED=x"}),
+            "--seed (from MILLRACE_SEED): 'x' is not a whole number from 0 to "
+            "18446744073709551615");
+  const TemporaryFile file("seed = y\n");
+  EXPECT_THAT(error_of({"--config", file.path()}), HasSubstr("--seed (from the config file): 'y'"));
+}
+
+TEST(RunConfig, UnknownFlagsSuggestTheNearest) {
+  EXPECT_EQ(error_of({"--tensor-paralel-size", "2"}),
+            "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
+  EXPECT_EQ(error_of({"--quality", "2"}), "unknown flag --quality; see --help");
+  const TemporaryFile file("max-num-seq = 7\n");
+  EXPECT_EQ(error_of({"--config", file.path()}),
+            file.path() + ": unknown flag --max-num-seq; did you mean --max-num-seqs?");
+}
+
+TEST(RunConfig, FlagsAreNotGuessedFromTheirBeginning) {
+  EXPECT_THAT(error_of({"--max-num", "2"}), HasSubstr("unknown flag --max-num"));
+}
+
+TEST(RunConfig, MistakesOfTheCommandLineAreNamed) {
+  EXPECT_EQ(error_of({"--seed"}), "--seed needs a value");
+  EXPECT_EQ(error_of({"--seed", "1", "--seed", "2"}), "--seed is given twice");
+  EXPECT_THAT(error_of({"prompts.txt"}), HasSubstr("unexpected argument 'prompts.txt'"));
+  EXPECT_THAT(error_of({"-q"}), HasSubstr("'-q'"));
+  EXPECT_EQ(error_of({"--config", "/nonexistent/run.cfg"}),
+            "--config: cannot open '/nonexistent/run.cfg'");
+}
+
+TEST(RunConfig, RequiredFlagsAreNamedWhenMissing) {
+  for (const std::string flag : {"model", "prompts", "output"}) {
+    Strings arguments = kRequired;
+    const auto found = std::ranges::find(arguments, "--" + flag);
+    arguments.erase(found, found + 2);
+    try {
+      parse_run_config(arguments);
+      ADD_FAILURE() << flag;
+    } catch (const UserError& error) {
+      EXPECT_EQ(std::string(error.what()), "--" + flag + " is required; see --help");
+    }
+  }
+}
+
+TEST(RunConfig, ValuesThatContradictEachOtherAreRejected) {
+  EXPECT_THAT(error_of({"--max-num-batched-tokens", "100"}),
+              HasSubstr("--max-num-batched-tokens 100 is less than --max-num-seqs 256"));
+  EXPECT_THAT(error_of({"--pipeline-partition", "8,8", "-pp", "3"}),
+              HasSubstr("names 2 stages but --pipeline-parallel-size is 3"));
+  EXPECT_THAT(error_of({"--output=x.csv"}), HasSubstr("given twice"));
+}
+
+TEST(RunConfig, OutputFormatFollowsTheExtension) {
+  const auto format = [](const std::string& path) {
+    return parse_run_config(Strings{"--model=m", "--prompts=p", "--output=" + path}).output.format;
+  };
+  EXPECT_EQ(format("a.h5"), OutputFormat::hdf5);
+  EXPECT_EQ(format("a.hdf5"), OutputFormat::hdf5);
+  EXPECT_EQ(format("a.jsonl"), OutputFormat::json_lines);
+  EXPECT_THROW(format("a.json"), UserError);
+}
+
+TEST(RunConfig, VariablesThatNameNoFlagAreRemarked) {
+  const Settings settings = settings_of({}, {"MILLRACE_MAX_SEQS=1", "HOME=/", "MILLRACE_SEED=4"});
+  EXPECT_THAT(settings.remarks, ElementsAre("MILLRACE_MAX_SEQS is set but names no flag"));
+}
+
+TEST(RunConfig, HelpNamesEveryFlagWithItsDefaultWithinItsWidth) {
+  RunConfig config;
+  const std::vector<Flag> flags = run_flags(config);
+  const std::string text = help_text(flags, "usage\n");
+  for (const Flag& flag : flags) {
+    EXPECT_THAT(text, HasSubstr("--" + flag.name));
+    EXPECT_FALSE(flag.help.empty()) << flag.name;
+  }
+  EXPECT_THAT(text, HasSubstr("(default: 2048)"));
+  EXPECT_THAT(text, HasSubstr("--tensor-parallel-size, -tp N"));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_LE(line.size(), 100U) << line;
+  }
+}
+
+TEST(RunConfig, HelpAndVersionAreSeenBeforeAnythingIsRequired) {
+  RunConfig names;
+  const auto flags = run_flags(names);
+  EXPECT_TRUE(read_settings(flags, Strings{"-h"}, {}).wants_help);
+  EXPECT_TRUE(read_settings(flags, Strings{"--version"}, {}).wants_version);
+  EXPECT_FALSE(read_settings(flags, kRequired, {}).wants_help);
+}
+
+}  // namespace
+}  // namespace millrace
