@@ -1,0 +1,342 @@
+#include "core/batch/scheduler.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+
+namespace {
+
+template <typename T>
+void require(bool holds, const char* name, T value, const std::string& what) {
+  if (!holds) throw UserError("{} is {}, but must be {}", name, value, what);
+}
+
+const SchedulerConfig& checked(const SchedulerConfig& c) {
+  require(c.max_num_seqs >= 1, "max_num_seqs", c.max_num_seqs, "at least 1");
+  require(c.max_num_batched_tokens >= c.max_num_seqs, "max_num_batched_tokens",
+          c.max_num_batched_tokens, fmt::format("at least max_num_seqs, {}", c.max_num_seqs));
+  require(c.max_model_len >= 2, "max_model_len", c.max_model_len, "at least 2");
+  require(c.block_size >= 1, "block_size", c.block_size, "at least 1");
+  require(c.num_blocks >= 1, "num_blocks", c.num_blocks, "at least 1");
+  require(c.lag >= 0, "lag", c.lag, "at least 0");
+  require(c.lookahead >= 0 && c.lookahead <= c.lag, "lookahead", c.lookahead,
+          fmt::format("between 0 and the lag, {}", c.lag));
+  return c;
+}
+
+bool contains(const std::vector<std::int32_t>& values, std::int32_t value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+}  // namespace
+
+Scheduler::Scheduler(SchedulerConfig config)
+    : config_(checked(config)),
+      pool_(config_.num_blocks),
+      table_(static_cast<std::size_t>(config_.max_num_seqs)),
+      in_flight_(static_cast<std::size_t>(config_.lag) + 1) {
+  for (std::int32_t slot = config_.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
+}
+
+// --- inputs -------------------------------------------------------------------------------------
+
+void Scheduler::apply(const StepInput& input, std::vector<SequenceUpdate>& updates) {
+  for (const auto& request : input.admissions) admit(request, updates);
+  for (const std::int64_t number : input.endings) end(number);
+}
+
+void Scheduler::admit(const std::shared_ptr<const Request>& request,
+                      std::vector<SequenceUpdate>& updates) {
+  const SamplingParams& sampling = request->sampling;
+  for (std::int32_t completion = 0; completion < sampling.n; ++completion) {
+    auto sequence = std::make_unique<Sequence>();
+    sequence->number = next_number_++;
+    sequence->request = request;
+    sequence->completion = completion;
+    sequence->tokens = request->prompt_tokens;
+    sequence->output_limit =
+        std::min(sampling.max_tokens, config_.max_model_len - sequence->prompt_length());
+    // The last token drawn is never fed back, so it needs no place in the cache.
+    const bool fits =
+        sequence->prompt_length() > 0 && sequence->output_limit > 0 &&
+        blocks_for(sequence->known() + sequence->output_limit - 1) <= pool_.num_blocks();
+    if (fits) {
+      waiting_.push_back(std::move(sequence));
+    } else {
+      sequence->state = Sequence::State::finished;
+      updates.push_back(
+          {.sequence = sequence.get(), .finished = true, .reason = FinishReason::error});
+      retired_.push_back(std::move(sequence));
+    }
+  }
+}
+
+void Scheduler::end(std::int64_t number) {
+  const auto by_number = [](const auto& sequence, std::int64_t n) { return sequence->number < n; };
+  const auto running = std::lower_bound(running_.begin(), running_.end(), number, by_number);
+  if (running != running_.end() && (*running)->number == number) {
+    Sequence& sequence = **running;
+    running_.erase(running);
+    finish(sequence);
+    return settle(sequence);
+  }
+  const auto waiting = std::lower_bound(waiting_.begin(), waiting_.end(), number, by_number);
+  if (waiting != waiting_.end() && (*waiting)->number == number) {
+    (*waiting)->state = Sequence::State::finished;
+    retired_.push_back(std::move(*waiting));
+    waiting_.erase(waiting);
+    return;
+  }
+  for (const auto& sequence : table_) {
+    if (sequence && sequence->number == number && sequence->state == Sequence::State::leaving) {
+      --leaving_;
+      finish(*sequence);
+      return;
+    }
+  }
+}
+
+// --- results ------------------------------------------------------------------------------------
+
+bool Scheduler::expects_result() const {
+  return !in_flight_[static_cast<std::size_t>(next_step_ % (config_.lag + 1))].sequences.empty();
+}
+
+void Scheduler::apply(const StepResult& result, std::vector<SequenceUpdate>& updates) {
+  InFlight& step = in_flight(result.step);
+  if (result.step != next_step_ - 1 - config_.lag || result.tokens.size() != step.samples.size()) {
+    throw std::logic_error(fmt::format(
+        "scheduler: result of step {} with {} tokens; step {} is due with {}", result.step,
+        result.tokens.size(), next_step_ - 1 - config_.lag, step.samples.size()));
+  }
+  bool any_finished = false;
+  for (std::size_t row = 0; row < step.samples.size(); ++row) {
+    Sequence& sequence = *step.samples[row];
+    --sequence.unresolved;
+    if (sequence.state == Sequence::State::finished) continue;  // surplus
+    sequence.tokens.push_back(result.tokens[row]);
+    SequenceUpdate update{.sequence = &sequence, .has_token = true};
+    if (ends_with_last_token(sequence, update)) {
+      if (sequence.state == Sequence::State::leaving) --leaving_;
+      finish(sequence);
+      any_finished = true;
+    }
+    updates.push_back(update);
+  }
+  if (any_finished) {
+    std::erase_if(running_, [](const Sequence* s) { return s->state != Sequence::State::running; });
+  }
+  for (Sequence* sequence : step.sequences) {
+    --sequence->steps_in_flight;
+    settle(*sequence);
+  }
+  step.sequences.clear();
+  step.samples.clear();
+}
+
+bool Scheduler::ends_with_last_token(const Sequence& sequence, SequenceUpdate& update) const {
+  const SamplingParams& sampling = sequence.request->sampling;
+  const std::int32_t token = sequence.tokens.back();
+  if (sequence.outputs() > sampling.min_tokens) {
+    update.stopped_by_eos = !sampling.ignore_eos && contains(config_.eos_token_ids, token);
+    if (update.stopped_by_eos || contains(sampling.stop_token_ids, token)) {
+      update.finished = true;
+      update.reason = FinishReason::stop;
+      return true;
+    }
+  }
+  update.finished = sequence.outputs() >= sequence.output_limit;
+  return update.finished;
+}
+
+void Scheduler::finish(Sequence& sequence) {
+  sequence.state = Sequence::State::finished;
+  ++finished_;
+}
+
+// Frees what no step in flight uses any more.
+void Scheduler::settle(Sequence& sequence) {
+  if (sequence.steps_in_flight > 0) return;
+  if (sequence.state == Sequence::State::finished) {
+    --finished_;
+    retired_.push_back(take_memory(sequence));
+  } else if (sequence.state == Sequence::State::leaving) {
+    --leaving_;
+    sequence.state = Sequence::State::waiting;
+    sequence.scheduled = 0;
+    const auto newer = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [&](const auto& w) { return w->number > sequence.number; });
+    waiting_.insert(newer, take_memory(sequence));
+  }
+}
+
+std::unique_ptr<Sequence> Scheduler::take_memory(Sequence& sequence) {
+  pool_.release(sequence.blocks);
+  sequence.blocks.clear();
+  free_slots_.push_back(sequence.slot);
+  return std::move(table_[static_cast<std::size_t>(std::exchange(sequence.slot, -1))]);
+}
+
+// --- the next step ------------------------------------------------------------------------------
+
+const BatchPlan& Scheduler::schedule() {
+  if (expects_result())
+    throw std::logic_error("scheduler: schedule() before the result that is due");
+  retired_.clear();
+  work_.clear();
+  budget_ = config_.max_num_batched_tokens;
+  preempted_ = false;
+  const std::size_t live = running_.size() + std::min(waiting_.size(), free_slots_.size());
+  const auto steps = static_cast<std::size_t>(config_.lag) + 1;
+  sequence_limit_ = (live * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
+
+  collect_decodes();
+  collect_prompt_chunks();
+  if (!preempted_ && leaving_ == 0) collect_admissions();
+  write_plan();
+  return plan_;
+}
+
+void Scheduler::collect_decodes() {
+  // Preemption shortens running_ from its end while this goes on.
+  for (std::size_t i = 0; i < running_.size() && work_.size() < sequence_limit_ && budget_ > 0;
+       ++i) {
+    Sequence& sequence = *running_[i];
+    const std::int32_t length = sequence.known() + sequence.unresolved;
+    if (sequence.unresolved > config_.lookahead || length - sequence.scheduled != 1) continue;
+    if (sequence.outputs() + sequence.unresolved >= sequence.output_limit) continue;
+    if (length > static_cast<std::int32_t>(sequence.blocks.size()) * config_.block_size) {
+      if (!make_room_for(sequence)) continue;
+      sequence.blocks.push_back(pool_.allocate());
+    }
+    add_work(sequence, 1);
+  }
+}
+
+// False when the sequence has to sit this step out, or had to give up its own place.
+bool Scheduler::make_room_for(const Sequence& sequence) {
+  while (pool_.num_free() == 0) {
+    if (leaving_ > 0) return false;  // its blocks come free with a step in flight
+    const bool is_newest = running_.back() == &sequence;
+    preempt_newest();
+    if (is_newest) return false;
+  }
+  return true;
+}
+
+void Scheduler::preempt_newest() {
+  Sequence& victim = *running_.back();
+  running_.pop_back();
+  victim.state = Sequence::State::leaving;
+  ++leaving_;
+  ++num_preemptions_;
+  preempted_ = true;
+  settle(victim);
+}
+
+void Scheduler::collect_prompt_chunks() {
+  for (std::size_t i = 0; i < running_.size() && work_.size() < sequence_limit_ && budget_ > 0;
+       ++i) {
+    const std::int32_t remaining = running_[i]->known() - running_[i]->scheduled;
+    if (remaining > 1) add_work(*running_[i], std::min(remaining, budget_));
+  }
+}
+
+void Scheduler::collect_admissions() {
+  while (!waiting_.empty() && !free_slots_.empty() && work_.size() < sequence_limit_ &&
+         budget_ > 0) {
+    const std::int32_t needed = blocks_for(waiting_.front()->known());
+    if (pool_.num_free() < needed) return;
+    const std::int32_t slot = free_slots_.back();
+    free_slots_.pop_back();
+    auto& owner = table_[static_cast<std::size_t>(slot)];
+    owner = std::move(waiting_.front());
+    waiting_.pop_front();
+    owner->slot = slot;
+    owner->state = Sequence::State::running;
+    for (std::int32_t i = 0; i < needed; ++i) owner->blocks.push_back(pool_.allocate());
+    running_.push_back(owner.get());
+    add_work(*owner, std::min(owner->known(), budget_));
+  }
+}
+
+void Scheduler::add_work(Sequence& sequence, std::int32_t count) {
+  work_.push_back({&sequence, count});
+  budget_ -= count;
+}
+
+void Scheduler::write_plan() {
+  plan_.step = next_step_;
+  plan_.tokens.clear();
+  plan_.positions.clear();
+  plan_.slots.clear();
+  plan_.query_starts.assign(1, 0);
+  plan_.kv_lengths.clear();
+  plan_.sequence_slots.clear();
+  plan_.logits_rows.clear();
+  plan_.samples.clear();
+  plan_.block_table_width = plan_.decode_sequences = 0;
+  plan_.max_query_length = plan_.max_kv_length = 0;
+  for (const Work& work : work_) {
+    plan_.block_table_width =
+        std::max(plan_.block_table_width, blocks_for(work.sequence->scheduled + work.count));
+  }
+  plan_.block_tables.assign(work_.size() * static_cast<std::size_t>(plan_.block_table_width), 0);
+
+  InFlight& step = in_flight(next_step_++);
+  for (const Work& work : work_) {
+    if (work.count == 1) write_sequence(*work.sequence, 1, step);
+  }
+  plan_.decode_sequences = plan_.num_sequences();
+  for (const Work& work : work_) {
+    if (work.count > 1) write_sequence(*work.sequence, work.count, step);
+  }
+}
+
+void Scheduler::write_sequence(Sequence& sequence, std::int32_t count, InFlight& step) {
+  const std::int32_t begin = sequence.scheduled;
+  const std::int32_t end = begin + count;
+  const std::int32_t block_size = config_.block_size;
+  for (std::int32_t position = begin; position < end; ++position) {
+    const auto p = static_cast<std::size_t>(position);
+    plan_.tokens.push_back(position < sequence.known() ? sequence.tokens[p]
+                                                       : unresolved_token(sequence.slot));
+    plan_.positions.push_back(position);
+    plan_.slots.push_back(sequence.blocks[static_cast<std::size_t>(position / block_size)] *
+                              block_size +
+                          position % block_size);
+  }
+  const auto row = plan_.kv_lengths.size() * static_cast<std::size_t>(plan_.block_table_width);
+  std::copy_n(sequence.blocks.begin(), blocks_for(end),
+              plan_.block_tables.begin() + static_cast<std::ptrdiff_t>(row));
+  plan_.query_starts.push_back(plan_.num_tokens());
+  plan_.kv_lengths.push_back(end);
+  plan_.sequence_slots.push_back(sequence.slot);
+  plan_.max_query_length = std::max(plan_.max_query_length, count);
+  plan_.max_kv_length = std::max(plan_.max_kv_length, end);
+
+  sequence.scheduled = end;
+  ++sequence.steps_in_flight;
+  step.sequences.push_back(&sequence);
+  if (end == sequence.known() + sequence.unresolved) {
+    plan_.logits_rows.push_back(plan_.num_tokens() - 1);
+    plan_.samples.push_back({&sequence, sequence.outputs() + sequence.unresolved});
+    ++sequence.unresolved;
+    step.samples.push_back(&sequence);
+  }
+}
+
+Scheduler::InFlight& Scheduler::in_flight(std::int64_t step) {
+  return in_flight_[static_cast<std::size_t>(step % (config_.lag + 1))];
+}
+
+std::int32_t Scheduler::blocks_for(std::int32_t tokens) const {
+  return (tokens + config_.block_size - 1) / config_.block_size;
+}
+
+}  // namespace millrace

@@ -1,0 +1,131 @@
+// Continuous batching over a paged KV cache: which tokens of which sequences run in each step.
+// Knows no device, no rank and no clock. Its state is a pure function of the StepInputs and
+// StepResults it was given, so every rank of a replica runs its own and they agree
+// (core/README.md).
+//
+// Step n, in this order:  apply(StepInput[n]);  apply(StepResult[n-1-lag]);  schedule() ->
+// BatchPlan[n].
+//
+// First come, first served, running sequences first: decode tokens, then chunks of prompts under
+// way, then new prompts. When a running sequence finds no free block, the newest running one gives
+// its blocks up and starts over later. Steps in flight are never disturbed: what they use is freed
+// when their result has been applied, and tokens drawn for a sequence that has ended meanwhile are
+// dropped.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "core/batch/batch_plan.hpp"
+#include "core/batch/block_pool.hpp"
+#include "core/batch/step.hpp"
+
+namespace millrace {
+
+struct SchedulerConfig {
+  std::int32_t max_num_batched_tokens = 2048;  // per step; at least max_num_seqs
+  std::int32_t max_num_seqs = 256;             // sequences that own blocks at one time
+  std::int32_t max_model_len = 2048;           // prompt and output of one sequence
+  std::int32_t block_size = 16;
+  std::int32_t num_blocks = 0;
+  // Steps between a step and the first one that knows its result, less one. Running sequences are
+  // spread over (lag + 1) / (lookahead + 1) micro-batches, so that every pipeline stage has one.
+  std::int32_t lag = 0;
+  // How many tokens of a sequence may be unresolved when it is scheduled again; at most lag. Above
+  // 0 the device feeds drawn tokens back by itself (BatchPlan::tokens).
+  std::int32_t lookahead = 0;
+  std::vector<std::int32_t> eos_token_ids;
+};
+
+// What became of a sequence when a step's input or result was applied.
+struct SequenceUpdate {
+  const Sequence* sequence = nullptr;  // valid until schedule() is called
+  bool has_token = false;              // its last token is new
+  bool finished = false;
+  FinishReason reason = FinishReason::length;
+  bool stopped_by_eos = false;  // with reason stop: by EOS, not by one of stop_token_ids
+};
+
+class Scheduler {
+ public:
+  // Throws UserError when the numbers contradict each other.
+  explicit Scheduler(SchedulerConfig config);
+
+  const SchedulerConfig& config() const { return config_; }
+
+  // Admits n sequences per request, and ends those that the input names and that have not ended. A
+  // request that the whole pool could not hold is refused: an update with reason error per
+  // sequence.
+  void apply(const StepInput& input, std::vector<SequenceUpdate>& updates);
+
+  // Results must come in order, one for every plan that was not empty.
+  void apply(const StepResult& result, std::vector<SequenceUpdate>& updates);
+
+  // The next step's plan, empty when nothing can run; valid until the next call.
+  const BatchPlan& schedule();
+
+  std::int64_t next_step() const { return next_step_; }
+  // True when a result for the oldest step in flight must be applied before the next schedule().
+  bool expects_result() const;
+  bool idle() const {
+    return waiting_.empty() && running_.empty() && leaving_ == 0 && finished_ == 0;
+  }
+  std::int32_t num_waiting() const { return static_cast<std::int32_t>(waiting_.size()) + leaving_; }
+  std::int32_t num_running() const { return static_cast<std::int32_t>(running_.size()); }
+  std::int32_t blocks_in_use() const { return pool_.num_used(); }
+  std::int64_t num_preemptions() const { return num_preemptions_; }
+
+ private:
+  // What a step computes, kept until its result has been applied.
+  struct InFlight {
+    std::vector<Sequence*> sequences;
+    std::vector<Sequence*> samples;
+  };
+  struct Work {
+    Sequence* sequence;
+    std::int32_t count;  // tokens
+  };
+
+  void admit(const std::shared_ptr<const Request>& request, std::vector<SequenceUpdate>& updates);
+  void end(std::int64_t number);
+  bool ends_with_last_token(const Sequence& sequence, SequenceUpdate& update) const;
+  void finish(Sequence& sequence);
+  void settle(Sequence& sequence);
+  std::unique_ptr<Sequence> take_memory(Sequence& sequence);
+  void preempt_newest();
+  bool make_room_for(const Sequence& sequence);
+  void collect_decodes();
+  void collect_prompt_chunks();
+  void collect_admissions();
+  void add_work(Sequence& sequence, std::int32_t count);
+  void write_plan();
+  void write_sequence(Sequence& sequence, std::int32_t count, InFlight& in_flight);
+  InFlight& in_flight(std::int64_t step);
+  std::int32_t blocks_for(std::int32_t tokens) const;
+
+  SchedulerConfig config_;
+  BlockPool pool_;
+  std::vector<std::unique_ptr<Sequence>> table_;  // by slot: every sequence that owns blocks
+  std::vector<std::int32_t> free_slots_;
+  std::vector<Sequence*> running_;                 // by number
+  std::deque<std::unique_ptr<Sequence>> waiting_;  // by number; all newer than those running
+  std::int32_t leaving_ = 0;
+  std::int32_t finished_ = 0;                       // ended, still used by a step in flight
+  std::vector<std::unique_ptr<Sequence>> retired_;  // freed by the next schedule()
+
+  std::vector<InFlight> in_flight_;  // step n at n % (lag + 1)
+  std::int64_t next_step_ = 0;
+  std::int64_t next_number_ = 0;
+  std::int64_t num_preemptions_ = 0;
+
+  // The step being put together.
+  std::vector<Work> work_;
+  std::int32_t budget_ = 0;         // tokens left
+  std::size_t sequence_limit_ = 0;  // this micro-batch's share of the sequences
+  bool preempted_ = false;
+  BatchPlan plan_;
+};
+
+}  // namespace millrace

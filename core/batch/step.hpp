@@ -1,0 +1,27 @@
+// The two numbered streams that a scheduler's state is a pure function of (core/README.md).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/batch/request.hpp"
+
+namespace millrace {
+
+// Decided by the replica's leader and sent ahead to all its ranks; applied before step `step`.
+struct StepInput {
+  std::int64_t step = 0;
+  std::vector<std::shared_ptr<const Request>> admissions;
+  std::vector<std::int64_t> endings;  // numbers of sequences whose text met a stop string
+  bool drain = false;                 // no admission will follow
+};
+
+// Known to the last stage and sent to all others; applied lag + 1 steps later.
+struct StepResult {
+  std::int64_t step = 0;
+  std::vector<std::int32_t> tokens;     // one per sample of that step's plan
+  std::vector<TokenLogprobs> logprobs;  // one per sample that asks for them, in order; leader only
+};
+
+}  // namespace millrace
