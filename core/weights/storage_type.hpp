@@ -1,0 +1,41 @@
+// How a checkpoint stores the elements of a tensor: plain floats, or blocks of quantized ones
+// (GGUF).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/base/dtype.hpp"
+
+namespace millrace {
+
+enum class StorageType : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q4_k,
+  q5_k,
+  q6_k,
+};
+
+// Elements of one block, which is the smallest part that can be read: 1, 32 or 256.
+std::int64_t block_elements(StorageType type);
+
+// Bytes of one block.
+std::int64_t block_bytes(StorageType type);
+
+// "F32", "Q4_K", ...
+std::string_view name(StorageType type);
+
+// `elements` (whole blocks) at `from` as `dtype` (f32, f16 or bf16) at `to`, rounded to nearest
+// even.
+void convert_elements(StorageType type, const std::byte* from, std::int64_t elements, DType dtype,
+                      void* to);
+
+}  // namespace millrace
