@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test: the release build, the parsers under AddressSanitizer and UBSan,
+# and, where nvcc is found, the CUDA build. Ends with CTest's summary.
+set -euo pipefail
+cd "$(dirname "$0")"
+# shellcheck source=setup.sh
+. ./setup.sh
+
+install_packages "${build_packages[@]}" "${test_packages[@]}"
+# Another version formats a little differently; without this one the format test says that it was skipped.
+if apt-cache show clang-format-14 >/dev/null 2>&1; then
+  install_packages clang-format-14
+fi
+
+if fetch_smollm2; then
+  export MILLRACE_SMOLLM2="$smollm2"
+else
+  say "SmolLM2 could not be fetched: the tests of the real model will say that they were skipped"
+fi
+
+jobs=$(nproc)
+
+say "release build"
+cmake --preset cpu-release
+cmake --build --preset cpu-release --parallel "$jobs"
+
+say "parsers and mutated inputs under AddressSanitizer and UBSan"
+cmake --preset cpu-asan
+cmake --build --preset cpu-asan --parallel "$jobs" --target fuzz_tests
+ctest --preset cpu-asan --label-regex fuzz --parallel "$jobs"
+
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+  say "CUDA build, one architecture"
+  PATH="$PATH:/usr/local/cuda/bin" cmake --preset cuda-release -DCMAKE_CUDA_ARCHITECTURES=90a-real
+  cmake --build --preset cuda-release --parallel "$jobs"
+else
+  say "no nvcc: the CUDA build is not checked here"
+fi
+
+say "every test of the release build"
+ctest --preset cpu-release --parallel "$jobs"
