@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/batch/batch_plan.hpp"
@@ -73,6 +74,8 @@ class Scheduler {
     return waiting_.empty() && running_.empty() && leaving_ == 0 && finished_ == 0;
   }
   std::int32_t num_waiting() const { return static_cast<std::int32_t>(waiting_.size()) + leaving_; }
+  // Those that may be scheduled, oldest first.
+  std::span<const Sequence* const> running() const { return running_; }
   std::int32_t num_running() const { return static_cast<std::int32_t>(running_.size()); }
   std::int32_t blocks_in_use() const { return pool_.num_used(); }
   std::int64_t num_preemptions() const { return num_preemptions_; }
