@@ -1,5 +1,5 @@
-// main() of the tests that run on several ranks: MPI around GoogleTest; the exit code is the worst of
-// all ranks, so that a failure on any rank fails the test.
+// main() of the tests that run on several ranks: MPI around GoogleTest; the exit code is the worst
+// of all ranks, so that a failure on any rank fails the test.
 #include <gtest/gtest.h>
 #include <mpi.h>
 

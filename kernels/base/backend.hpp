@@ -1,5 +1,6 @@
 // What a backend provides below the ops: memory, copies, streams. Declared once, implemented in
-// backend_cpu.cpp and backend_cuda.cu; the functions are documented in buffer.hpp, stream.hpp, device.hpp.
+// backend_cpu.cpp and backend_cuda.cu; the functions are documented in buffer.hpp, stream.hpp,
+// device.hpp.
 #pragma once
 
 #include <cstddef>

@@ -17,8 +17,8 @@ constexpr std::size_t map_threshold = std::size_t{1} << 20;
 
 void* allocate(std::size_t bytes, Device) {
   if (bytes >= map_threshold) {
-    void* data =
-        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) return nullptr;
     madvise(data, bytes, MADV_HUGEPAGE);
     return data;

@@ -1,5 +1,5 @@
-// Owned, uninitialised memory on a device. CPU memory is aligned to 64 bytes and, when large, asked of
-// the kernel directly, so that untouched pages cost nothing.
+// Owned, uninitialised memory on a device. CPU memory is aligned to 64 bytes and, when large, asked
+// of the kernel directly, so that untouched pages cost nothing.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,8 @@ class Buffer {
   Device device_;
 };
 
-// Copies between any two devices, in the stream's order. Host memory that is not pinned makes a copy
-// from or to CUDA synchronous with the host.
+// Copies between any two devices, in the stream's order. Host memory that is not pinned makes a
+// copy from or to CUDA synchronous with the host.
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes,
                 Stream stream);
 

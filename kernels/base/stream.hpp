@@ -1,6 +1,6 @@
-// A queue of work on a device. Ops enqueue on a Stream and may return before they ran; on the CPU an
-// op has run when it returns. The handle is a cudaStream_t on CUDA (nullptr: the default stream) and
-// unused on the CPU. A Stream is a reference: OwnedStream makes and destroys the queue.
+// A queue of work on a device. Ops enqueue on a Stream and may return before they ran; on the CPU
+// an op has run when it returns. The handle is a cudaStream_t on CUDA (nullptr: the default stream)
+// and unused on the CPU. A Stream is a reference: OwnedStream makes and destroys the queue.
 #pragma once
 
 #include "kernels/base/device.hpp"

@@ -44,8 +44,8 @@ TensorView TensorView::slice(int dimension, std::int64_t begin, std::int64_t cou
   }
   TensorView part = *this;
   part.shape_[static_cast<std::size_t>(dimension)] = count;
-  part.data_ = static_cast<char*>(data_) + begin * stride(dimension) *
-                                               static_cast<std::int64_t>(size_of(dtype_));
+  part.data_ = static_cast<char*>(data_) +
+               begin * stride(dimension) * static_cast<std::int64_t>(size_of(dtype_));
   return part;
 }
 

@@ -1,6 +1,6 @@
-// TensorView: a typed, shaped reference to memory that somebody else owns. Tensor: one that owns it.
-// Up to four dimensions, outermost first; the innermost is contiguous, the others have strides, so a
-// block of columns of a matrix is a view too. Shapes in comments read [outer, ..., inner].
+// TensorView: a typed, shaped reference to memory that somebody else owns. Tensor: one that owns
+// it. Up to four dimensions, outermost first; the innermost is contiguous, the others have strides,
+// so a block of columns of a matrix is a view too. Shapes in comments read [outer, ..., inner].
 #pragma once
 
 #include <array>
