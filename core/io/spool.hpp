@@ -93,6 +93,7 @@ struct SpoolEntry {
   std::int64_t line_offset = 0;  // byte offset of the line in the prompt file
   std::int64_t position = 0;     // of the payload in the spool file
   std::uint32_t bytes = 0;
+  std::uint32_t file = 0;  // which spool file: for those who read several; the reader leaves it 0
 };
 
 // What a reader could not use.
@@ -117,12 +118,9 @@ class SpoolReader {
   // The next sound frame; exactly one of `range` and `request` is set. Empty at the end.
   struct Record {
     std::optional<RangeLines> range;
-    std::optional<SpoolEntry> request;  // where it is: decode with read()
+    std::optional<SpoolEntry> request;  // where it is: read_request() of spool_frame.hpp decodes it
   };
   std::optional<Record> next();
-
-  // The request at an entry that next() gave. Throws UserError when the file no longer holds it.
-  FinishedRequest read(const SpoolEntry& entry) const;
 
   // Complete once next() has returned empty.
   const SpoolDamage& damage() const;

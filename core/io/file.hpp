@@ -1,0 +1,62 @@
+// A POSIX file as a value. Every failure is a UserError with the path and the system's reason
+// ("cannot write answers.jsonl.partial: No space left on device").
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace millrace {
+
+class File {
+ public:
+  // For reading.
+  static File open(const std::filesystem::path& path);
+  // For writing, mode 0600. An existing file is emptied, or with `exclusive` an error.
+  static File create(const std::filesystem::path& path, bool exclusive = false);
+  // For reading and writing, without a name in `folder`: gone when closed.
+  static File temporary(const std::filesystem::path& folder);
+
+  File() = default;
+  ~File();
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  bool is_open() const { return descriptor_ >= 0; }
+  const std::filesystem::path& path() const { return path_; }
+
+  std::int64_t size() const;
+  // Bytes read from `position` on: fewer than asked for only at the end of the file.
+  std::size_t read_at(std::int64_t position, std::span<std::byte> bytes) const;
+  // Appends all of `bytes` at the file's current end of writing.
+  void write(std::span<const std::byte> bytes);
+  // Returns when the contents and the size are on the disk.
+  void sync();
+  // Closes, reporting what only now failed (the destructor cannot).
+  void close();
+
+ private:
+  File(int descriptor, std::filesystem::path path);
+
+  int descriptor_ = -1;
+  std::filesystem::path path_;
+};
+
+// Makes names created in or renamed into `folder` survive a crash of the machine. Does nothing on
+// file systems that cannot.
+void sync_folder(const std::filesystem::path& folder);
+
+// Gives `from` the name `to`. When something has that name already: replaces it with `overwrite`,
+// else throws a UserError and leaves both alone.
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to,
+                 bool overwrite);
+
+// The folder that `path` lies in; "." for a bare name.
+std::filesystem::path folder_of(const std::filesystem::path& path);
+
+}  // namespace millrace

@@ -1,0 +1,201 @@
+#include "core/io/spool_frame.hpp"
+
+#include <fmt/format.h>
+
+#include "core/io/byte_codec.hpp"
+#include "core/io/crc32c.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+// Writes the payload behind room for the frame header, then fills the header in.
+template <typename Encode>
+void append(std::vector<std::byte>& out, FrameType type, Encode encode) {
+  const std::size_t start = out.size();
+  out.resize(start + frame_header_bytes);
+  ByteWriter payload_writer(out);
+  encode(payload_writer);
+  const auto payload = std::span(out).subspan(start + frame_header_bytes);
+  if (payload.size() > max_payload_bytes) {
+    const std::size_t bytes = payload.size();
+    out.resize(start);
+    throw UserError("a result of {} bytes is larger than the journal takes ({} bytes)", bytes,
+                    max_payload_bytes);
+  }
+  std::vector<std::byte> header;
+  header.reserve(frame_header_bytes);
+  ByteWriter writer(header);
+  writer.value(type);
+  writer.value(static_cast<std::uint32_t>(payload.size()));
+  writer.value(crc32c(payload));
+  writer.value(crc32c(header));
+  std::copy(header.begin(), header.end(), out.begin() + static_cast<std::ptrdiff_t>(start));
+}
+
+void encode(ByteWriter& out, const TokenLogprobs& logprobs) {
+  out.varint(static_cast<std::uint32_t>(logprobs.token));
+  out.value(logprobs.logprob);
+  out.varint(static_cast<std::uint32_t>(logprobs.rank));
+  out.varint(logprobs.top.size());
+  for (const auto& [token, logprob] : logprobs.top) {
+    out.varint(static_cast<std::uint32_t>(token));
+    out.value(logprob);
+  }
+}
+
+TokenLogprobs decode_logprobs(ByteReader& in) {
+  TokenLogprobs logprobs;
+  logprobs.token = static_cast<std::int32_t>(in.varint());
+  logprobs.logprob = in.value<float>();
+  logprobs.rank = static_cast<std::int32_t>(in.varint());
+  logprobs.top.resize(in.count(5));
+  for (auto& [token, logprob] : logprobs.top) {
+    token = static_cast<std::int32_t>(in.varint());
+    logprob = in.value<float>();
+  }
+  return logprobs;
+}
+
+void encode(ByteWriter& out, const Completion& completion) {
+  out.varint(static_cast<std::uint32_t>(completion.number));
+  out.text(completion.text);
+  out.token_ids(completion.token_ids);
+  out.value(completion.finish_reason);
+  out.text(completion.stop_reason);
+  out.varint(completion.logprobs.size());
+  for (const TokenLogprobs& logprobs : completion.logprobs) {
+    encode(out, logprobs);
+  }
+}
+
+Completion decode_completion(ByteReader& in) {
+  Completion completion;
+  completion.number = static_cast<std::int32_t>(in.varint());
+  completion.text = in.text();
+  completion.token_ids = in.token_ids();
+  completion.finish_reason = in.value<FinishReason>();
+  if (completion.finish_reason > FinishReason::error) {
+    throw CodecError("no such finish reason");
+  }
+  completion.stop_reason = in.text();
+  completion.logprobs.resize(in.count(7));
+  for (TokenLogprobs& logprobs : completion.logprobs) {
+    logprobs = decode_logprobs(in);
+  }
+  return completion;
+}
+
+}  // namespace
+
+void append_frame(std::vector<std::byte>& out, const SpoolHeader& header) {
+  append(out, FrameType::header, [&](ByteWriter& payload) {
+    payload.value(spool_schema_version);
+    payload.text(header.fingerprint);
+    payload.value(header.prompt_bytes);
+    payload.value(header.run);
+    payload.value(header.replica);
+  });
+}
+
+void append_frame(std::vector<std::byte>& out, const RangeLines& range) {
+  append(out, FrameType::range, [&](ByteWriter& payload) {
+    payload.value(range.begin);
+    payload.value(range.end);
+    payload.value(range.lines);
+  });
+}
+
+void append_frame(std::vector<std::byte>& out, const FinishedRequest& request) {
+  append(out, FrameType::request, [&](ByteWriter& payload) {
+    payload.value(request.key.offset);
+    payload.text(request.id);
+    payload.text(request.error);
+    payload.value(request.arrived_seconds);
+    payload.value(request.first_token_seconds);
+    payload.value(request.finished_seconds);
+    payload.token_ids(request.prompt_token_ids);
+    payload.varint(request.completions.size());
+    for (const Completion& completion : request.completions) {
+      encode(payload, completion);
+    }
+  });
+}
+
+std::optional<FrameHeader> decode_frame_header(std::span<const std::byte> bytes) {
+  if (bytes.size() < frame_header_bytes) {
+    return std::nullopt;
+  }
+  ByteReader in(bytes.first(frame_header_bytes));
+  FrameHeader header;
+  header.type = in.value<FrameType>();
+  header.payload_bytes = in.value<std::uint32_t>();
+  header.payload_crc = in.value<std::uint32_t>();
+  if (in.value<std::uint32_t>() != crc32c(bytes.first(frame_header_bytes - 4)) ||
+      header.payload_bytes > max_payload_bytes) {
+    return std::nullopt;
+  }
+  return header;
+}
+
+SpoolHeader decode_spool_header(std::span<const std::byte> payload) {
+  ByteReader in(payload);
+  const auto version = in.value<std::uint32_t>();
+  if (version > spool_schema_version) {
+    throw UserError("written by a newer millrace (journal version {}, this one reads up to {})",
+                    version, spool_schema_version);
+  }
+  SpoolHeader header;
+  header.fingerprint = in.text();
+  header.prompt_bytes = in.value<std::int64_t>();
+  header.run = in.value<std::int32_t>();
+  header.replica = in.value<std::int32_t>();
+  in.expect_end();
+  return header;
+}
+
+RangeLines decode_range(std::span<const std::byte> payload) {
+  ByteReader in(payload);
+  RangeLines range;
+  range.begin = in.value<std::int64_t>();
+  range.end = in.value<std::int64_t>();
+  range.lines = in.value<std::int64_t>();
+  in.expect_end();
+  return range;
+}
+
+FinishedRequest decode_request(std::span<const std::byte> payload) {
+  ByteReader in(payload);
+  FinishedRequest request;
+  request.key.offset = in.value<std::int64_t>();
+  request.id = in.text();
+  request.error = in.text();
+  request.arrived_seconds = in.value<double>();
+  request.first_token_seconds = in.value<double>();
+  request.finished_seconds = in.value<double>();
+  request.prompt_token_ids = in.token_ids();
+  request.completions.resize(in.count(6));
+  for (Completion& completion : request.completions) {
+    completion = decode_completion(in);
+  }
+  in.expect_end();
+  return request;
+}
+
+FinishedRequest read_request(const File& file, const SpoolEntry& entry) {
+  std::vector<std::byte> payload(entry.bytes);
+  if (file.read_at(entry.position, payload) == payload.size()) {
+    try {
+      return decode_request(payload);
+    } catch (const CodecError&) {
+    }
+  }
+  throw UserError("{} changed while it was read: no result at byte {}", file.path().string(),
+                  entry.position);
+}
+
+std::int64_t decode_line_offset(std::span<const std::byte> payload) {
+  return ByteReader(payload).value<std::int64_t>();
+}
+
+}  // namespace millrace

@@ -1,0 +1,146 @@
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "core/io/byte_codec.hpp"
+#include "core/io/crc32c.hpp"
+#include "core/io/file.hpp"
+#include "core/io/spool.hpp"
+#include "core/io/spool_frame.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+
+std::filesystem::path spool_folder(const std::filesystem::path& output) {
+  return output.string() + ".spool";
+}
+
+std::vector<std::filesystem::path> spool_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  if (std::filesystem::is_directory(folder)) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().extension() == ".spool") {
+        files.push_back(entry.path());
+      }
+    }
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+std::int32_t next_spool_run(const std::filesystem::path& folder) {
+  std::int32_t next = 0;
+  for (const auto& file : spool_files(folder)) {
+    std::int32_t run = 0;
+    if (std::sscanf(file.filename().c_str(), "run-%d.", &run) == 1) {
+      next = std::max(next, run + 1);
+    }
+  }
+  return next;
+}
+
+class SpoolReader::Impl {
+ public:
+  explicit Impl(const std::filesystem::path& path) : file_(File::open(path)), size_(file_.size()) {
+    std::vector<std::byte> magic(spool_magic.size());
+    if (file_.read_at(0, magic) < magic.size() ||
+        !std::ranges::equal(magic, std::as_bytes(std::span(spool_magic)))) {
+      throw UserError("{} is not a spool file", path.string());
+    }
+    position_ = static_cast<std::int64_t>(magic.size());
+    const std::optional<Frame> first = next_frame();
+    if (!first || first->type != FrameType::header || damage_.any()) {
+      throw UserError("{} is damaged: it has no sound header", path.string());
+    }
+    try {
+      header_ = decode_spool_header(payload_);
+    } catch (const CodecError& error) {
+      throw UserError("{} is damaged: its header is {}", path.string(), error.what());
+    } catch (const UserError& error) {
+      throw UserError("{}: {}", path.string(), error.what());
+    }
+  }
+
+  const SpoolHeader& header() const { return header_; }
+  const SpoolDamage& damage() const { return damage_; }
+
+  std::optional<Record> next() {
+    while (const std::optional<Frame> frame = next_frame()) {
+      try {
+        if (frame->type == FrameType::range) {
+          return Record{decode_range(payload_), std::nullopt};
+        }
+        if (frame->type == FrameType::request) {
+          return Record{std::nullopt, SpoolEntry{decode_line_offset(payload_), frame->position,
+                                                 frame->payload_bytes, 0}};
+        }
+      } catch (const CodecError&) {
+      }
+      // A sound checksum over bytes that mean nothing: not written by this version.
+      ++damage_.damaged_frames;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  struct Frame {
+    FrameType type;
+    std::int64_t position;  // of the payload
+    std::uint32_t payload_bytes;
+  };
+
+  // Reads the next sound frame into payload_; steps over those whose payload is damaged.
+  std::optional<Frame> next_frame() {
+    while (position_ < size_) {
+      const auto header_at = bytes_at(position_, frame_header_bytes);
+      const auto header = decode_frame_header(header_at);
+      const std::int64_t payload_at = position_ + static_cast<std::int64_t>(frame_header_bytes);
+      if (!header || header->payload_bytes > size_ - payload_at) {
+        damage_.torn_bytes = size_ - position_;
+        position_ = size_;
+        return std::nullopt;
+      }
+      payload_ = bytes_at(payload_at, header->payload_bytes);
+      position_ = payload_at + header->payload_bytes;
+      if (payload_.size() == header->payload_bytes && crc32c(payload_) == header->payload_crc) {
+        return Frame{header->type, payload_at, header->payload_bytes};
+      }
+      ++damage_.damaged_frames;
+    }
+    return std::nullopt;
+  }
+
+  // A view of the file's bytes through a window that moves forward; shorter only at the end.
+  std::span<const std::byte> bytes_at(std::int64_t position, std::size_t count) {
+    if (position < window_position_ ||
+        position + static_cast<std::int64_t>(count) >
+            window_position_ + static_cast<std::int64_t>(window_.size())) {
+      window_.resize(std::max(count, window_bytes));
+      window_.resize(file_.read_at(position, window_));
+      window_position_ = position;
+    }
+    const auto from = static_cast<std::size_t>(position - window_position_);
+    return std::span(window_).subspan(from, std::min(count, window_.size() - from));
+  }
+
+  static constexpr std::size_t window_bytes = 256 << 10;
+
+  File file_;
+  std::int64_t size_ = 0;
+  SpoolHeader header_;
+  std::int64_t position_ = 0;  // of the next frame
+  std::span<const std::byte> payload_;
+  std::vector<std::byte> window_;
+  std::int64_t window_position_ = 0;
+  SpoolDamage damage_;
+};
+
+SpoolReader::SpoolReader(const std::filesystem::path& path) : impl_(std::make_unique<Impl>(path)) {}
+SpoolReader::~SpoolReader() = default;
+SpoolReader::SpoolReader(SpoolReader&&) noexcept = default;
+SpoolReader& SpoolReader::operator=(SpoolReader&&) noexcept = default;
+const SpoolHeader& SpoolReader::header() const { return impl_->header(); }
+std::optional<SpoolReader::Record> SpoolReader::next() { return impl_->next(); }
+const SpoolDamage& SpoolReader::damage() const { return impl_->damage(); }
+
+}  // namespace millrace

@@ -1,0 +1,219 @@
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "core/io/file.hpp"
+#include "core/io/spool.hpp"
+#include "core/io/spool_frame.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What a finished request holds in memory, about.
+std::int64_t memory_bytes(const FinishedRequest& request) {
+  std::size_t bytes = sizeof request + request.id.size() + request.error.size() +
+                      request.prompt_token_ids.size() * sizeof(std::int32_t);
+  for (const Completion& completion : request.completions) {
+    bytes += sizeof completion + completion.text.size() +
+             completion.token_ids.size() * sizeof(std::int32_t);
+    for (const TokenLogprobs& logprobs : completion.logprobs) {
+      bytes += sizeof logprobs + logprobs.top.size() * sizeof(logprobs.top[0]);
+    }
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+File create_spool(const SpoolWriterOptions& options) {
+  std::error_code error;
+  std::filesystem::create_directory(options.folder, error);
+  if (error) {
+    throw UserError("cannot create {}: {}", options.folder.string(), error.message());
+  }
+  return File::create(options.folder / fmt::format("run-{:04}.replica-{:04}.spool",
+                                                   options.header.run, options.header.replica),
+                      true);
+}
+
+}  // namespace
+
+class SpoolWriter::Impl {
+ public:
+  explicit Impl(SpoolWriterOptions options)
+      : options_(std::move(options)), file_(create_spool(options_)), path_(file_.path()) {
+    std::filesystem::permissions(options_.folder, std::filesystem::perms::owner_all);
+    const auto magic = std::as_bytes(std::span(spool_magic));
+    buffer_.assign(magic.begin(), magic.end());
+    append_frame(buffer_, options_.header);
+    write_buffer();
+    file_.sync();
+    sync_folder(options_.folder);
+    sync_folder(folder_of(options_.folder));
+    thread_ = std::thread([this] { run(); });
+  }
+
+  ~Impl() { stop(); }
+
+  void put(FinishedRequest&& request) {
+    const std::int64_t bytes = memory_bytes(request);
+    std::unique_lock lock(mutex_);
+    // One request larger than the whole queue may enter an empty one.
+    room_.wait(lock, [&] {
+      return error_ || queued_bytes_ == 0 || queued_bytes_ + bytes <= options_.queue_bytes;
+    });
+    rethrow();
+    requests_.push_back(std::move(request));
+    queued_bytes_ += bytes;
+    ++added_;
+    work_.notify_one();
+  }
+
+  void put(const RangeLines& range) {
+    const std::lock_guard lock(mutex_);
+    rethrow();
+    ranges_.push_back(range);
+    ++added_;
+    work_.notify_one();
+  }
+
+  void flush() {
+    std::unique_lock lock(mutex_);
+    const std::int64_t wanted = added_;
+    sync_until_ = std::max(sync_until_, wanted);
+    work_.notify_one();
+    room_.wait(lock, [&] { return error_ || synced_ >= wanted; });
+    rethrow();
+  }
+
+  void close() {
+    flush();
+    stop();
+    file_.close();
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void rethrow() const {
+    if (error_) {
+      std::rethrow_exception(error_);
+    }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+      work_.notify_one();
+    }
+    if (thread_.joinable()) {
+      thread_.join();
+    }
+  }
+
+  void run() {
+    try {
+      loop();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      error_ = std::current_exception();
+      room_.notify_all();
+    }
+  }
+
+  void loop() {
+    std::int64_t written = 0;  // records
+    auto sync_due = Clock::time_point::max();
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      const auto has_work = [&] {
+        return ending_ || !requests_.empty() || !ranges_.empty() || sync_until_ > synced_;
+      };
+      if (sync_due == Clock::time_point::max()) {
+        work_.wait(lock, has_work);
+      } else {
+        work_.wait_until(lock, sync_due, has_work);
+      }
+      const auto requests = std::exchange(requests_, {});
+      const auto ranges = std::exchange(ranges_, {});
+      queued_bytes_ = 0;
+      const bool ending = ending_;
+      const bool sync_wanted = sync_until_ > synced_ || ending;
+      room_.notify_all();
+      lock.unlock();
+
+      for (const FinishedRequest& request : requests) {
+        append_frame(buffer_, request);
+        if (buffer_.size() >= write_bytes) {
+          write_buffer();
+        }
+      }
+      for (const RangeLines& range : ranges) {
+        append_frame(buffer_, range);
+      }
+      write_buffer();
+      written += static_cast<std::int64_t>(requests.size() + ranges.size());
+      const auto now = Clock::now();
+      if (sync_due == Clock::time_point::max() && written > durable_) {
+        sync_due = now + std::chrono::duration_cast<Clock::duration>(
+                             std::chrono::duration<double>(options_.sync_seconds));
+      }
+      if ((sync_wanted || now >= sync_due) && written > durable_) {
+        file_.sync();
+        durable_ = written;
+        sync_due = Clock::time_point::max();
+      }
+
+      lock.lock();
+      synced_ = durable_;
+      room_.notify_all();
+      if (ending && requests_.empty() && ranges_.empty()) {
+        return;
+      }
+    }
+  }
+
+  // When the disk takes only a part, the whole frames in it are kept: the reader drops the torn
+  // one.
+  void write_buffer() {
+    file_.write(buffer_);
+    buffer_.clear();
+  }
+
+  static constexpr std::size_t write_bytes = 1 << 20;
+
+  SpoolWriterOptions options_;
+  File file_;
+  std::filesystem::path path_;
+  std::vector<std::byte> buffer_;
+  std::int64_t durable_ = 0;  // records that are on the disk
+
+  std::mutex mutex_;
+  std::condition_variable work_;  // for the writer: something to do
+  std::condition_variable room_;  // for the others: room in the queue, a sync done, an error
+  std::vector<FinishedRequest> requests_;
+  std::vector<RangeLines> ranges_;
+  std::int64_t queued_bytes_ = 0;
+  std::int64_t added_ = 0;       // records put so far
+  std::int64_t sync_until_ = 0;  // flush() waits for so many records
+  std::int64_t synced_ = 0;      // durable_, for flush()
+  bool ending_ = false;
+  std::exception_ptr error_;
+  std::thread thread_;
+};
+
+SpoolWriter::SpoolWriter(SpoolWriterOptions options)
+    : impl_(std::make_unique<Impl>(std::move(options))) {}
+SpoolWriter::~SpoolWriter() = default;
+void SpoolWriter::put(FinishedRequest&& request) { impl_->put(std::move(request)); }
+void SpoolWriter::put(const RangeLines& range) { impl_->put(range); }
+void SpoolWriter::flush() { impl_->flush(); }
+void SpoolWriter::close() { impl_->close(); }
+const std::filesystem::path& SpoolWriter::path() const { return impl_->path(); }
+
+}  // namespace millrace
