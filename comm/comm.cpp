@@ -1,0 +1,185 @@
+#include "comm/comm.hpp"
+
+#include "kernels/base/buffer.hpp"
+#include "kernels/base/check.hpp"
+#include "kernels/base/dispatch.hpp"
+
+namespace millrace {
+
+bool SendHandle::done() {
+  if (pending_ && pending_->done()) pending_.reset();
+  return !pending_;
+}
+
+void SendHandle::wait() {
+  if (pending_) pending_->wait();
+  pending_.reset();
+}
+
+namespace cpu {
+std::unique_ptr<TensorTransport> make_device_transport(const Comm&, Device) { return nullptr; }
+}  // namespace cpu
+
+Comm::Comm(std::unique_ptr<HostTransport> host) : host_(std::move(host)) {
+  if (!host_) return;
+  rank_ = host_->rank();
+  size_ = host_->size();
+}
+
+Comm Comm::bound_like_this(std::unique_ptr<HostTransport> host) const {
+  Comm comm(std::move(host));
+  comm.bind(device_);
+  return comm;
+}
+
+Comm Comm::duplicate() const { return bound_like_this(host_ ? host_->duplicate() : nullptr); }
+
+Comm Comm::split(int color, int key) const {
+  return bound_like_this(host_ ? host_->split(color, key) : nullptr);
+}
+
+Comm Comm::split_by_host() const {
+  return bound_like_this(host_ ? host_->split_by_host() : nullptr);
+}
+
+Comm Comm::subgroup(std::span<const int> ranks) const {
+  bool has_me = false;
+  for (const int rank : ranks) {
+    check(rank >= 0 && rank < size_, "subgroup", "a rank is out of range");
+    has_me = has_me || rank == rank_;
+  }
+  check(has_me, "subgroup", "the caller is not a member");
+  return bound_like_this(host_ && ranks.size() > 1 ? host_->subgroup(ranks) : nullptr);
+}
+
+void Comm::bind(Device device) {
+  device_ = device;
+  device_transport_.reset();
+  if (size_ == 1) return;
+  device_transport_ = MILLRACE_DISPATCH(device, make_device_transport, *this, device);
+}
+
+TensorTransport& Comm::transport(const TensorView& view, std::string_view op) const {
+  check(view.is_contiguous(), op, "the tensor is not contiguous");
+  if (view.device().is_cpu()) return *host_;
+  check(view.device() == device_ && device_transport_ != nullptr, op,
+        "the communicator is not bound to " + to_string(view.device()));
+  return *device_transport_;
+}
+
+void Comm::check_peer(std::string_view op, int peer) const {
+  check(peer >= 0 && peer < size_ && peer != rank_, op,
+        fmt::format("rank {} of {} has no peer {}", rank_, size_, peer));
+}
+
+void Comm::reduce(const TensorView& x, ReduceOp op, Stream stream) const {
+  if (size_ > 1 && !x.empty()) transport(x, "all_reduce").all_reduce(x, op, stream);
+}
+
+void Comm::all_reduce_sum(const TensorView& x, Stream stream) const {
+  reduce(x, ReduceOp::sum, stream);
+}
+void Comm::all_reduce_max(const TensorView& x, Stream stream) const {
+  reduce(x, ReduceOp::max, stream);
+}
+void Comm::all_reduce_min(const TensorView& x, Stream stream) const {
+  reduce(x, ReduceOp::min, stream);
+}
+
+void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream) const {
+  check(
+      out.numel() == in.numel() * size_ && out.dtype() == in.dtype() && out.device() == in.device(),
+      "all_gather", "out " + out.describe() + " does not hold every rank's " + in.describe());
+  if (in.empty()) return;
+  if (size_ > 1) {
+    check(in.is_contiguous(), "all_gather", "the input is not contiguous");
+    transport(out, "all_gather").all_gather(out, in, stream);
+  } else if (out.data() != in.data()) {
+    copy(out.reshape({in.numel()}), in.reshape({in.numel()}), stream);
+  }
+}
+
+void Comm::broadcast(const TensorView& x, int root, Stream stream) const {
+  check(root >= 0 && root < size_, "broadcast", "the root is out of range");
+  if (size_ > 1 && !x.empty()) transport(x, "broadcast").broadcast(x, root, stream);
+}
+
+SendHandle Comm::isend(const TensorView& x, int peer, Stream stream) const {
+  check_peer("send", peer);
+  if (x.empty()) return {};
+  return SendHandle(transport(x, "send").isend(x, peer, stream));
+}
+
+void Comm::send(const TensorView& x, int peer, Stream stream) const {
+  isend(x, peer, stream).wait();
+}
+
+void Comm::recv(const TensorView& x, int peer, Stream stream) const {
+  check_peer("recv", peer);
+  if (!x.empty()) transport(x, "recv").recv(x, peer, stream);
+}
+
+void Comm::send_recv(const TensorView& out, int to, const TensorView& in, int from,
+                     Stream stream) const {
+  SendHandle sent = isend(out, to, stream);
+  recv(in, from, stream);
+  sent.wait();
+}
+
+void Comm::barrier() const {
+  if (size_ > 1) host_->barrier();
+}
+
+void Comm::broadcast_bytes(Bytes& bytes, int root) const {
+  check(root >= 0 && root < size_, "broadcast_bytes", "the root is out of range");
+  if (size_ > 1) host_->broadcast_bytes(bytes, root);
+}
+
+std::vector<Bytes> Comm::gather_bytes(std::span<const std::byte> bytes, int root) const {
+  check(root >= 0 && root < size_, "gather_bytes", "the root is out of range");
+  if (size_ > 1) return host_->gather_bytes(bytes, root);
+  return {Bytes(bytes.begin(), bytes.end())};
+}
+
+std::vector<Bytes> Comm::all_gather_bytes(std::span<const std::byte> bytes) const {
+  if (size_ > 1) return host_->all_gather_bytes(bytes);
+  return {Bytes(bytes.begin(), bytes.end())};
+}
+
+std::int64_t Comm::all_reduce_sum(std::int64_t value) const {
+  return size_ > 1 ? host_->all_reduce(value, ReduceOp::sum) : value;
+}
+std::int64_t Comm::all_reduce_max(std::int64_t value) const {
+  return size_ > 1 ? host_->all_reduce(value, ReduceOp::max) : value;
+}
+std::int64_t Comm::all_reduce_min(std::int64_t value) const {
+  return size_ > 1 ? host_->all_reduce(value, ReduceOp::min) : value;
+}
+
+SendHandle Comm::isend_bytes(Bytes bytes, int peer, int tag) const {
+  check_peer("send_bytes", peer);
+  return SendHandle(host_->isend_bytes(std::move(bytes), peer, tag));
+}
+
+void Comm::send_bytes(std::span<const std::byte> bytes, int peer, int tag) const {
+  isend_bytes(Bytes(bytes.begin(), bytes.end()), peer, tag).wait();
+}
+
+Bytes Comm::receive_bytes(int peer, int tag) const {
+  check_peer("receive_bytes", peer);
+  return host_->receive(peer, tag).bytes;
+}
+
+Message Comm::receive_message(int peer_or_any, int tag) const {
+  if (peer_or_any != any_rank) check_peer("receive_message", peer_or_any);
+  check(size_ > 1, "receive_message", "nobody can send to a communicator of one rank");
+  return host_->receive(peer_or_any, tag);
+}
+
+std::optional<Message> Comm::try_receive(int peer_or_any, int tag) const {
+  if (peer_or_any != any_rank) check_peer("try_receive", peer_or_any);
+  if (size_ == 1) return std::nullopt;
+  return host_->try_receive(peer_or_any, tag);
+}
+
+}  // namespace millrace

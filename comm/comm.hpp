@@ -1,0 +1,120 @@
+// Comm: a communicator as a movable value. It owns its transport (a duplicated MPI communicator;
+// the NCCL communicator made from it once a GPU is bound), so two Comms never mix their messages. A
+// Comm of one rank does nothing and needs no MPI, so callers never ask whether they are
+// distributed.
+//
+// Collectives are called by all ranks of the communicator in the same order. One thread at a time
+// uses a Comm; different Comms may be used by different threads at once. Host memory goes over MPI,
+// CUDA memory over NCCL in the stream's order. A failing transport throws std::runtime_error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "comm/transport.hpp"
+
+namespace millrace {
+
+// A send that may still read its data. Destroying it waits, except while the stack unwinds.
+class SendHandle {
+ public:
+  SendHandle() = default;
+  explicit SendHandle(std::unique_ptr<PendingSend> pending) : pending_(std::move(pending)) {}
+
+  bool done();
+  void wait();
+
+ private:
+  std::unique_ptr<PendingSend> pending_;
+};
+
+class Comm {
+ public:
+  static constexpr int any_rank = -1;
+
+  // The caller alone: rank 0 of 1.
+  Comm() = default;
+  explicit Comm(std::unique_ptr<HostTransport> host);
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  // Other communicators; collective over this one (subgroup: over its members). Each is bound to
+  // the device that this one is bound to.
+  Comm duplicate() const;
+  Comm split(int color, int key) const;             // color < 0: the caller gets a Comm of its own
+  Comm split_by_host() const;                       // ranks that share memory, in rank order
+  Comm subgroup(std::span<const int> ranks) const;  // of this communicator's ranks, in that order
+
+  // Makes the communicator ready for memory of `device`; nothing to do for the CPU. Collective.
+  void bind(Device device);
+
+  // Tensors. All views are contiguous; a view of no elements is a no-op.
+  //
+  // x[i] = sum (max, min) over ranks of x[i]; f32, i32, i64. On the host f32 is summed in rank
+  // order,
+  // ((r0 + r1) + r2) + ..., so that the bits do not depend on sizes or timing.
+  void all_reduce_sum(const TensorView& x, Stream stream) const;
+  void all_reduce_max(const TensorView& x, Stream stream) const;
+  void all_reduce_min(const TensorView& x, Stream stream) const;
+  // out is `in` of rank 0, 1, ...: out.numel() == size() * in.numel(), same dtype. `in` may be this
+  // rank's part of `out`.
+  void all_gather(const TensorView& out, const TensorView& in, Stream stream) const;
+  void broadcast(const TensorView& x, int root, Stream stream) const;
+  // Both sides know shape and dtype; messages between two ranks arrive in the order they were sent.
+  void send(const TensorView& x, int peer, Stream stream) const;
+  SendHandle isend(const TensorView& x, int peer, Stream stream) const;
+  void recv(const TensorView& x, int peer, Stream stream) const;
+  void send_recv(const TensorView& out, int to, const TensorView& in, int from,
+                 Stream stream) const;
+
+  // Host objects.
+  void barrier() const;
+  void broadcast_bytes(Bytes& bytes, int root) const;
+  // In rank order; empty on ranks other than root.
+  std::vector<Bytes> gather_bytes(std::span<const std::byte> bytes, int root) const;
+  std::vector<Bytes> all_gather_bytes(std::span<const std::byte> bytes) const;
+  std::int64_t all_reduce_sum(std::int64_t value) const;
+  std::int64_t all_reduce_max(std::int64_t value) const;
+  std::int64_t all_reduce_min(std::int64_t value) const;
+
+  // Messages of any length; 0 <= tag < 32,000. Receiving waits without burning a core.
+  void send_bytes(std::span<const std::byte> bytes, int peer, int tag) const;
+  SendHandle isend_bytes(Bytes bytes, int peer, int tag) const;
+  Bytes receive_bytes(int peer, int tag) const;
+  Message receive_message(int peer_or_any, int tag) const;
+  std::optional<Message> try_receive(int peer_or_any, int tag) const;  // nullopt: none has arrived
+
+ private:
+  TensorTransport& transport(const TensorView& view, std::string_view op) const;
+  void reduce(const TensorView& x, ReduceOp op, Stream stream) const;
+  void check_peer(std::string_view op, int peer) const;
+  Comm bound_like_this(std::unique_ptr<HostTransport> host) const;
+
+  std::unique_ptr<HostTransport> host_;
+  std::unique_ptr<TensorTransport> device_transport_;  // destroyed before the host's
+  Device device_;
+  int rank_ = 0;
+  int size_ = 1;
+};
+
+// The seam for device memory: the transport of `device` among the ranks of `comm`, made over it.
+namespace cpu {
+std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device);  // nullptr
+}
+namespace cuda {
+std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device);  // NCCL
+}
+
+inline std::span<const std::byte> as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+inline std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace millrace

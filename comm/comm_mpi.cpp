@@ -1,0 +1,389 @@
+#include "comm/comm_mpi.hpp"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <exception>
+
+#include "comm/backoff.hpp"
+#include "comm/mpi_check.hpp"
+#include "kernels/base/check.hpp"
+
+namespace millrace {
+namespace {
+
+// MPI counts are ints: longer tensors go in pieces of this many bytes.
+constexpr std::size_t piece_bytes = std::size_t{1} << 30;
+// Tensors use tag 0, byte messages tag + 1.
+constexpr int tensor_tag = 0;
+// Below this many bytes of all contributions together, every rank sums everything itself.
+constexpr std::size_t small_all_reduce_bytes = 64 * 1024;
+
+// Calls move(pointer, count) for each piece of a byte range.
+template <typename Move>
+void in_pieces(void* data, std::size_t bytes, Move&& move) {
+  auto* begin = static_cast<std::byte*>(data);
+  for (std::size_t done = 0; done < bytes; done += piece_bytes) {
+    move(begin + done, static_cast<int>(std::min(piece_bytes, bytes - done)));
+  }
+}
+
+int int_count(std::size_t bytes, const char* op) {
+  check(bytes <= piece_bytes, op, "a host message is longer than 1 GiB");
+  return static_cast<int>(bytes);
+}
+
+class MpiSend final : public PendingSend {
+ public:
+  explicit MpiSend(Bytes bytes = {}) : bytes_(std::move(bytes)) {}
+  ~MpiSend() override {
+    if (std::uncaught_exceptions() == 0) {
+      finish();
+      return;
+    }
+    for (MPI_Request& request : requests_) {
+      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+    }
+  }
+  MpiSend(const MpiSend&) = delete;
+  MpiSend& operator=(const MpiSend&) = delete;
+
+  bool done() override {
+    int flag = 0;
+    check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &flag,
+                          MPI_STATUSES_IGNORE),
+              "MPI_Testall");
+    return flag != 0;
+  }
+  void wait() override {
+    Backoff backoff(std::chrono::microseconds(200));
+    while (!done()) backoff.pause();
+  }
+
+  void start(const void* data, std::size_t bytes, int peer, int tag, MPI_Comm comm) {
+    in_pieces(const_cast<void*>(data), bytes, [&](std::byte* piece, int count) {
+      requests_.push_back(MPI_REQUEST_NULL);
+      check_mpi(MPI_Isend(piece, count, MPI_BYTE, peer, tag, comm, &requests_.back()), "MPI_Isend");
+    });
+  }
+  void start_owned(int peer, int tag, MPI_Comm comm) {
+    requests_.push_back(MPI_REQUEST_NULL);
+    check_mpi(MPI_Isend(bytes_.data(), int_count(bytes_.size(), "send_bytes"), MPI_BYTE, peer, tag,
+                        comm, &requests_.back()),
+              "MPI_Isend");
+  }
+
+ private:
+  void finish() noexcept {
+    MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE);
+  }
+
+  Bytes bytes_;
+  std::vector<MPI_Request> requests_;
+};
+
+template <typename T>
+T combine(T a, T b, ReduceOp op) {
+  switch (op) {
+    case ReduceOp::sum:
+      return a + b;
+    case ReduceOp::min:
+      return std::min(a, b);
+    case ReduceOp::max:
+      return std::max(a, b);
+  }
+  return a;
+}
+
+MPI_Op mpi_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::sum:
+      return MPI_SUM;
+    case ReduceOp::min:
+      return MPI_MIN;
+    case ReduceOp::max:
+      return MPI_MAX;
+  }
+  return MPI_OP_NULL;
+}
+
+class MpiTransport final : public HostTransport {
+ public:
+  // Takes ownership.
+  explicit MpiTransport(MPI_Comm comm) : comm_(comm) {
+    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
+  ~MpiTransport() override {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    // Freeing is collective; while one rank unwinds, the others may never come.
+    if (finalized == 0 && std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
+  }
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  std::unique_ptr<HostTransport> duplicate() override {
+    MPI_Comm copy = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_dup(comm_, &copy), "MPI_Comm_dup");
+    return own(copy);
+  }
+  std::unique_ptr<HostTransport> split(int color, int key) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &part),
+              "MPI_Comm_split");
+    return own(part);
+  }
+  std::unique_ptr<HostTransport> split_by_host() override {
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &part),
+              "MPI_Comm_split_type");
+    return own(part);
+  }
+  std::unique_ptr<HostTransport> subgroup(std::span<const int> ranks) override {
+    MPI_Group all = MPI_GROUP_NULL;
+    MPI_Group members = MPI_GROUP_NULL;
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_group(comm_, &all), "MPI_Comm_group");
+    check_mpi(MPI_Group_incl(all, static_cast<int>(ranks.size()), ranks.data(), &members),
+              "MPI_Group_incl");
+    check_mpi(MPI_Comm_create_group(comm_, members, 0, &part), "MPI_Comm_create_group");
+    MPI_Group_free(&members);
+    MPI_Group_free(&all);
+    return own(part);
+  }
+
+  void all_reduce(const TensorView& x, ReduceOp op, Stream) override {
+    switch (x.dtype()) {
+      case DType::f32:
+        reduce_in_order(x.as<float>(), static_cast<std::size_t>(x.numel()), op);
+        return;
+      case DType::i32:
+        reduce_exact(x, MPI_INT32_T, op);
+        return;
+      case DType::i64:
+        reduce_exact(x, MPI_INT64_T, op);
+        return;
+      default:
+        check(false, "all_reduce", "no host sum of " + x.describe());
+    }
+  }
+
+  void all_gather(const TensorView& out, const TensorView& in, Stream) override {
+    auto* mine = static_cast<std::byte*>(out.data()) + in.bytes() * static_cast<std::size_t>(rank_);
+    const bool in_place = in.data() == mine;
+    const int count = int_count(in.bytes(), "all_gather");
+    check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : in.data(), count, MPI_BYTE, out.data(), count,
+                            MPI_BYTE, comm_),
+              "MPI_Allgather");
+  }
+
+  void broadcast(const TensorView& x, int root, Stream) override {
+    in_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
+      check_mpi(MPI_Bcast(piece, count, MPI_BYTE, root, comm_), "MPI_Bcast");
+    });
+  }
+
+  std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream) override {
+    auto send = std::make_unique<MpiSend>();
+    send->start(x.data(), x.bytes(), peer, tensor_tag, comm_);
+    return send;
+  }
+
+  void recv(const TensorView& x, int peer, Stream) override {
+    in_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
+      MPI_Request request = MPI_REQUEST_NULL;
+      check_mpi(MPI_Irecv(piece, count, MPI_BYTE, peer, tensor_tag, comm_, &request), "MPI_Irecv");
+      wait(request, std::chrono::microseconds(200));
+    });
+  }
+
+  void barrier() override {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check_mpi(MPI_Ibarrier(comm_, &request), "MPI_Ibarrier");
+    wait(request, std::chrono::milliseconds(1));
+  }
+
+  void broadcast_bytes(Bytes& bytes, int root) override {
+    auto length = static_cast<std::int64_t>(bytes.size());
+    check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
+    bytes.resize(static_cast<std::size_t>(length));
+    in_pieces(bytes.data(), bytes.size(), [&](std::byte* piece, int count) {
+      check_mpi(MPI_Bcast(piece, count, MPI_BYTE, root, comm_), "MPI_Bcast");
+    });
+  }
+
+  std::vector<Bytes> gather_bytes(std::span<const std::byte> bytes, int root) override {
+    const std::vector<int> counts = all_counts(bytes.size());
+    std::vector<int> starts;
+    Bytes all(rank_ == root ? total(counts, starts) : 0);
+    check_mpi(MPI_Gatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
+                          counts.data(), starts.data(), MPI_BYTE, root, comm_),
+              "MPI_Gatherv");
+    if (rank_ != root) return {};
+    return cut(all, counts);
+  }
+
+  std::vector<Bytes> all_gather_bytes(std::span<const std::byte> bytes) override {
+    const std::vector<int> counts = all_counts(bytes.size());
+    std::vector<int> starts;
+    Bytes all(total(counts, starts));
+    check_mpi(MPI_Allgatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
+                             counts.data(), starts.data(), MPI_BYTE, comm_),
+              "MPI_Allgatherv");
+    return cut(all, counts);
+  }
+
+  std::int64_t all_reduce(std::int64_t value, ReduceOp op) override {
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, mpi_op(op), comm_),
+              "MPI_Allreduce");
+    return value;
+  }
+
+  std::unique_ptr<PendingSend> isend_bytes(Bytes bytes, int peer, int tag) override {
+    auto send = std::make_unique<MpiSend>(std::move(bytes));
+    send->start_owned(peer, tag + 1, comm_);
+    return send;
+  }
+
+  std::optional<Message> try_receive(int source, int tag) override {
+    int arrived = 0;
+    MPI_Message message = MPI_MESSAGE_NULL;
+    MPI_Status status;
+    check_mpi(MPI_Improbe(source == Comm::any_rank ? MPI_ANY_SOURCE : source, tag + 1, comm_,
+                          &arrived, &message, &status),
+              "MPI_Improbe");
+    if (arrived == 0) return std::nullopt;
+    int count = 0;
+    check_mpi(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
+    Message result{status.MPI_SOURCE, Bytes(static_cast<std::size_t>(count))};
+    MPI_Request request = MPI_REQUEST_NULL;
+    check_mpi(MPI_Imrecv(result.bytes.data(), count, MPI_BYTE, &message, &request), "MPI_Imrecv");
+    wait(request, std::chrono::microseconds(200));
+    return result;
+  }
+
+  Message receive(int source, int tag) override {
+    Backoff backoff(std::chrono::milliseconds(1));
+    while (true) {
+      if (auto message = try_receive(source, tag)) return std::move(*message);
+      backoff.pause();
+    }
+  }
+
+ private:
+  static std::unique_ptr<HostTransport> own(MPI_Comm comm) {
+    if (comm == MPI_COMM_NULL) return nullptr;
+    return std::make_unique<MpiTransport>(comm);
+  }
+
+  static void wait(MPI_Request& request, std::chrono::microseconds longest_sleep) {
+    Backoff backoff(longest_sleep);
+    int done = 0;
+    while (true) {
+      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done != 0) return;
+      backoff.pause();
+    }
+  }
+
+  std::vector<int> all_counts(std::size_t bytes) const {
+    const int mine = int_count(bytes, "gather_bytes");
+    std::vector<int> counts(static_cast<std::size_t>(size_));
+    check_mpi(MPI_Allgather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_), "MPI_Allgather");
+    return counts;
+  }
+
+  static std::size_t total(const std::vector<int>& counts, std::vector<int>& starts) {
+    std::size_t sum = 0;
+    for (const int count : counts) {
+      starts.push_back(static_cast<int>(sum));
+      sum += static_cast<std::size_t>(count);
+      check(sum <= piece_bytes, "gather_bytes", "the gathered bytes are more than 1 GiB");
+    }
+    return sum;
+  }
+
+  static std::vector<Bytes> cut(const Bytes& all, const std::vector<int>& counts) {
+    std::vector<Bytes> parts;
+    auto at = all.begin();
+    for (const int count : counts) {
+      parts.emplace_back(at, at + count);
+      at += count;
+    }
+    return parts;
+  }
+
+  // Integer sums and all extremes are the same in any order.
+  void reduce_exact(const TensorView& x, MPI_Datatype type, ReduceOp op) {
+    const auto count = static_cast<std::size_t>(x.numel());
+    check(count <= piece_bytes, "all_reduce", "more than 2^30 elements");
+    check_mpi(
+        MPI_Allreduce(MPI_IN_PLACE, x.data(), static_cast<int>(count), type, mpi_op(op), comm_),
+        "MPI_Allreduce");
+  }
+
+  void reduce_in_order(float* x, std::size_t count, ReduceOp op) {
+    const auto ranks = static_cast<std::size_t>(size_);
+    if (count * ranks * sizeof(float) <= small_all_reduce_bytes) {
+      scratch_.resize(count * ranks);
+      gather_floats(x, count, scratch_.data());
+      combine_rows(scratch_.data(), count, x, op);
+      return;
+    }
+    // Each rank sums one part of everybody's vector, then the sums are gathered. Parts are equal;
+    // the last is padded.
+    const std::size_t part = (count + ranks - 1) / ranks;
+    check(part * ranks <= piece_bytes / sizeof(float), "all_reduce", "more than 1 GiB");
+    padded_.resize(part * ranks);
+    scratch_.resize(part * ranks);
+    std::copy_n(x, count, padded_.data());
+    std::fill(padded_.begin() + static_cast<std::ptrdiff_t>(count), padded_.end(), 0.0F);
+    const int floats = static_cast<int>(part);
+    check_mpi(
+        MPI_Alltoall(padded_.data(), floats, MPI_FLOAT, scratch_.data(), floats, MPI_FLOAT, comm_),
+        "MPI_Alltoall");
+    float* mine = padded_.data() + part * static_cast<std::size_t>(rank_);
+    combine_rows(scratch_.data(), part, mine, op);
+    check_mpi(
+        MPI_Allgather(MPI_IN_PLACE, floats, MPI_FLOAT, padded_.data(), floats, MPI_FLOAT, comm_),
+        "MPI_Allgather");
+    std::copy_n(padded_.data(), count, x);
+  }
+
+  void gather_floats(const float* x, std::size_t count, float* all) {
+    const int floats = static_cast<int>(count);
+    check_mpi(MPI_Allgather(x, floats, MPI_FLOAT, all, floats, MPI_FLOAT, comm_), "MPI_Allgather");
+  }
+
+  // out[i] = rows[0][i] op rows[1][i] op ..., from the left; rows [size, count].
+  void combine_rows(const float* rows, std::size_t count, float* out, ReduceOp op) const {
+    std::copy_n(rows, count, out);
+    for (std::size_t rank = 1; rank < static_cast<std::size_t>(size_); ++rank) {
+      const float* row = rows + rank * count;
+      for (std::size_t i = 0; i < count; ++i) out[i] = combine(out[i], row[i], op);
+    }
+  }
+
+  MPI_Comm comm_;
+  int rank_ = 0;
+  int size_ = 1;
+  std::vector<float> scratch_;
+  std::vector<float> padded_;
+};
+
+}  // namespace
+
+Comm mpi_world() {
+  MPI_Comm world = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
+  return Comm(std::make_unique<MpiTransport>(world));
+}
+
+}  // namespace millrace

@@ -1,0 +1,72 @@
+// What moves data between the ranks of one communicator. Comm checks arguments and decides which
+// transport serves a view; a transport may assume that views are contiguous and fit together, that
+// peers are in range and not the caller, and that there are at least two ranks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kernels/base/stream.hpp"
+#include "kernels/base/tensor.hpp"
+
+namespace millrace {
+
+using Bytes = std::vector<std::byte>;
+
+enum class ReduceOp : std::uint8_t { sum, min, max };
+
+// A message as it arrived.
+struct Message {
+  int source = 0;
+  Bytes bytes;
+};
+
+// A send under way. Destroying it before it is done waits for it, except while the stack unwinds.
+class PendingSend {
+ public:
+  virtual ~PendingSend() = default;
+  virtual bool done() = 0;
+  virtual void wait() = 0;
+};
+
+// Moves tensors that live in one kind of memory. The order of calls is the same on all ranks.
+class TensorTransport {
+ public:
+  virtual ~TensorTransport() = default;
+  virtual void all_reduce(const TensorView& x, ReduceOp op, Stream stream) = 0;
+  virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;
+  virtual void broadcast(const TensorView& x, int root, Stream stream) = 0;
+  // nullptr: the send is already done, or is ordered by the stream.
+  virtual std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream stream) = 0;
+  virtual void recv(const TensorView& x, int peer, Stream stream) = 0;
+};
+
+// The transport every communicator has: tensors in host memory, byte messages, and the making of
+// other communicators.
+class HostTransport : public TensorTransport {
+ public:
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  // nullptr stands for a communicator of the caller alone.
+  virtual std::unique_ptr<HostTransport> duplicate() = 0;
+  virtual std::unique_ptr<HostTransport> split(int color, int key) = 0;
+  virtual std::unique_ptr<HostTransport> split_by_host() = 0;
+  virtual std::unique_ptr<HostTransport> subgroup(std::span<const int> ranks) = 0;
+
+  virtual void barrier() = 0;
+  virtual void broadcast_bytes(Bytes& bytes, int root) = 0;
+  virtual std::vector<Bytes> gather_bytes(std::span<const std::byte> bytes, int root) = 0;
+  virtual std::vector<Bytes> all_gather_bytes(std::span<const std::byte> bytes) = 0;
+  virtual std::int64_t all_reduce(std::int64_t value, ReduceOp op) = 0;
+
+  // The message's bytes live in the handle until it is sent.
+  virtual std::unique_ptr<PendingSend> isend_bytes(Bytes bytes, int peer, int tag) = 0;
+  virtual Message receive(int source, int tag) = 0;
+  virtual std::optional<Message> try_receive(int source, int tag) = 0;
+};
+
+}  // namespace millrace
