@@ -19,4 +19,20 @@ inline void check(bool condition, std::string_view op, std::string_view what) {
 void check_tensor(std::string_view op, std::string_view name, const TensorView& tensor, DType dtype,
                   std::initializer_list<std::int64_t> shape);
 
+// The same for activations and small parameters (norm weights, biases): f32 on the CPU; f32, f16 or
+// bf16 on CUDA. The innermost dimension must be contiguous.
+void check_activation(std::string_view op, std::string_view name, const TensorView& tensor,
+                      std::initializer_list<std::int64_t> shape);
+
+// Throws ShapeError naming the tensor when it is not contiguous.
+void check_contiguous(std::string_view op, std::string_view name, const TensorView& tensor);
+
+// Throws ShapeError naming the first tensor that lies on another device than the stream. Empty
+// views (an absent bias) are skipped.
+struct NamedTensor {
+  std::string_view name;
+  const TensorView& tensor;
+};
+void check_device(std::string_view op, Stream stream, std::initializer_list<NamedTensor> tensors);
+
 }  // namespace millrace

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
+#include <limits>
 #include <string>
 
 #include "kernels/base/error.hpp"
@@ -86,6 +88,31 @@ Half to_half(float value) {
   }
   const std::uint32_t rounded = magnitude + 0xfffU + ((magnitude >> 13) & 1U);
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000U) >> 13))};
+}
+
+float to_float(Fp8E4m3 value) {
+  const int exponent = (value.bits >> 3) & 0xf;
+  const int mantissa = value.bits & 0x7;
+  float magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  if (exponent == 0) magnitude = std::ldexp(static_cast<float>(mantissa), -9);
+  if (exponent == 0xf && mantissa == 0x7) magnitude = std::numeric_limits<float>::quiet_NaN();
+  return (value.bits & 0x80) != 0 ? -magnitude : magnitude;
+}
+
+Fp8E4m3 to_fp8_e4m3(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint8_t>((bits >> 24) & 0x80U);
+  const std::uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return {static_cast<std::uint8_t>(sign | 0x7fU)};
+  if (magnitude < 0x3c800000U) {
+    // Subnormals count units of 2^-9; adding 2^14 lets the FPU round to nearest even.
+    const float shifted = std::bit_cast<float>(magnitude) + 0x1p14F;
+    return {
+        static_cast<std::uint8_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x46800000U))};
+  }
+  const std::uint32_t rounded = magnitude + 0x7ffffU + ((magnitude >> 20) & 1U);
+  const std::uint32_t packed = (rounded - 0x3c000000U) >> 20;
+  return {static_cast<std::uint8_t>(sign | std::min(packed, 0x7eU))};
 }
 
 }  // namespace millrace

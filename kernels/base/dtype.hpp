@@ -43,4 +43,13 @@ inline Bfloat16 to_bfloat16(float value) {
 float to_float(Half value);
 Half to_half(float value);
 
+// FP8 E4M3 (the "fn" variant: no infinities, NaN is 0x7f, the largest number 448). Rounding is to
+// nearest even; larger magnitudes saturate. Open Compute Project, "OFP8 Formats for Deep Learning".
+struct Fp8E4m3 {
+  std::uint8_t bits = 0;
+};
+
+float to_float(Fp8E4m3 value);
+Fp8E4m3 to_fp8_e4m3(float value);
+
 }  // namespace millrace

@@ -88,6 +88,8 @@ void TensorView::check_type() const {
     require_dtype(DType::f16);
   } else if constexpr (std::is_same_v<std::remove_const_t<T>, Bfloat16>) {
     require_dtype(DType::bf16);
+  } else if constexpr (std::is_same_v<std::remove_const_t<T>, Fp8E4m3>) {
+    require_dtype(DType::fp8_e4m3);
   } else if constexpr (std::is_same_v<std::remove_const_t<T>, std::int32_t>) {
     require_dtype(DType::i32);
   } else if constexpr (std::is_same_v<std::remove_const_t<T>, std::int64_t>) {

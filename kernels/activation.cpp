@@ -1,0 +1,38 @@
+#include "kernels/activation.hpp"
+
+#include "kernels/base/check.hpp"
+#include "kernels/base/dispatch.hpp"
+
+namespace millrace {
+
+void activation(const TensorView& out, const TensorView& x, Activation kind, Stream stream) {
+  constexpr auto op = "activation";
+  check_activation(op, "x", x, {-1, -1});
+  check_tensor(op, "out", out, x.dtype(), {x.size(0), x.size(1)});
+  check_activation(op, "out", out, {-1, -1});
+  check_device(op, stream, {{"x", x}, {"out", out}});
+  if (out.numel() == 0) return;
+  MILLRACE_DISPATCH(stream.device, activation, out, x, kind, stream);
+}
+
+void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind,
+                      Stream stream) {
+  constexpr auto op = "gated_activation";
+  check_activation(op, "out", out, {-1, -1});
+  check_tensor(op, "gate_up", gate_up, out.dtype(), {out.size(0), 2 * out.size(1)});
+  check_activation(op, "gate_up", gate_up, {-1, -1});
+  check_device(op, stream, {{"gate_up", gate_up}, {"out", out}});
+  if (out.numel() == 0) return;
+  MILLRACE_DISPATCH(stream.device, gated_activation, out, gate_up, kind, stream);
+}
+
+void scale_softcap(const TensorView& x, float scale, float softcap, Stream stream) {
+  constexpr auto op = "scale_softcap";
+  check_tensor(op, "x", x, DType::f32, {-1, -1});
+  check_activation(op, "x", x, {-1, -1});
+  check_device(op, stream, {{"x", x}});
+  if (x.numel() == 0) return;
+  MILLRACE_DISPATCH(stream.device, scale_softcap, x, scale, softcap, stream);
+}
+
+}  // namespace millrace

@@ -1,0 +1,76 @@
+// Packing into column panels, and the plain product: three loops, the oracle of linear_fast.cpp.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/linear.hpp"
+
+namespace millrace::cpu {
+namespace {
+
+constexpr std::int64_t width = LinearWeight::panel_width;
+
+template <typename T>
+void pack(const TensorView& w, const TensorView& panels) {
+  const std::int64_t n = w.size(0);
+  const std::int64_t k = w.size(1);
+  const T* source = w.as<T>();
+  T* packed = panels.as<T>();
+#pragma omp parallel for schedule(static)
+  for (std::int64_t panel = 0; panel < panels.size(0); ++panel) {
+    const std::int64_t columns = std::min(width, n - panel * width);
+    T* to = packed + panel * k * width;
+    if (columns < width)
+      std::memset(static_cast<void*>(to), 0, sizeof(T) * static_cast<std::size_t>(k * width));
+    for (std::int64_t j = 0; j < columns; ++j) {
+      const T* row = source + (panel * width + j) * w.stride(0);
+      for (std::int64_t c = 0; c < k; ++c) to[c * width + j] = row[c];
+    }
+  }
+}
+
+float widen(float value) { return value; }
+float widen(Half value) { return to_float(value); }
+float widen(Bfloat16 value) { return to_float(value); }
+
+template <typename T>
+void multiply(const TensorView& out, const TensorView& x, const LinearWeight& w, const float* bias,
+              bool accumulate) {
+  for (std::int64_t i = 0; i < x.size(0); ++i) {
+    const float* x_row = x.as<float>() + i * x.stride(0);
+    float* out_row = out.as<float>() + i * out.stride(0);
+    for (std::int64_t j = 0; j < w.n; ++j) {
+      const T* column = w.data->as<T>() + (j / width) * w.k * width + j % width;
+      float sum = (accumulate ? out_row[j] : 0.0F) + (bias != nullptr ? bias[j] : 0.0F);
+      for (std::int64_t c = 0; c < w.k; ++c) sum += x_row[c] * widen(column[c * width]);
+      out_row[j] = sum;
+    }
+  }
+}
+
+}  // namespace
+
+LinearWeight pack_linear(const TensorView& w, Device device, Stream) {
+  LinearWeight packed;
+  packed.n = w.size(0);
+  packed.k = w.size(1);
+  packed.data = Tensor(w.dtype(), device, {(packed.n + width - 1) / width, packed.k, width});
+  if (w.dtype() == DType::f32) pack<float>(w, packed.data);
+  if (w.dtype() == DType::bf16) pack<Bfloat16>(w, packed.data);
+  if (w.dtype() == DType::f16) pack<Half>(w, packed.data);
+  return packed;
+}
+
+void linear_plain(const TensorView& out, const TensorView& x, const LinearWeight& w,
+                  const TensorView& bias, bool accumulate, Stream) {
+  const float* bias_data = bias.data() != nullptr ? bias.as<float>() : nullptr;
+  if (w.dtype() == DType::f32) multiply<float>(out, x, w, bias_data, accumulate);
+  if (w.dtype() == DType::bf16) multiply<Bfloat16>(out, x, w, bias_data, accumulate);
+  if (w.dtype() == DType::f16) multiply<Half>(out, x, w, bias_data, accumulate);
+}
+
+void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
+            const TensorView& bias, bool accumulate, Stream stream) {
+  linear_plain(out, x, w, bias, accumulate, stream);
+}
+
+}  // namespace millrace::cpu

@@ -1,0 +1,232 @@
+#include "kernels/sampling.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/sampling_math.hpp"
+
+namespace millrace::cpu {
+namespace {
+
+constexpr std::int32_t lowest_key = std::numeric_limits<std::int32_t>::min();
+constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max();
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+float* row(const TensorView& logits, std::int64_t r) {
+  return logits.as<float>() + r * logits.stride(0);
+}
+
+// The logit an edit names, or nullptr when this shard does not hold it.
+float* edited(const TensorView& logits, VocabShard shard, const LogitEdits& edits, std::int64_t e) {
+  const std::int64_t r = edits.rows.as<std::int32_t>()[e];
+  const std::int64_t column = edits.tokens.as<std::int32_t>()[e] - shard.begin;
+  return r < 0 || column < 0 || column >= shard.size ? nullptr : row(logits, r) + column;
+}
+
+// Calls body(r) for every row, rows spread over threads.
+template <typename Body>
+void for_rows(std::int64_t rows, Body body) {
+#pragma omp parallel for schedule(dynamic)
+  for (std::int64_t r = 0; r < rows; ++r) body(r);
+}
+
+// Keeps the k best of a list, best first.
+void insert(std::int64_t* best, std::int64_t k, std::int64_t candidate) {
+  if (candidate <= best[k - 1]) return;
+  std::int64_t place = k - 1;
+  for (; place > 0 && best[place - 1] < candidate; --place) best[place] = best[place - 1];
+  best[place] = candidate;
+}
+
+}  // namespace
+
+void apply_edits(const TensorView& logits, VocabShard shard, const LogitEdits& edits, Stream) {
+  for (std::int64_t e = 0; e < edits.rows.size(0); ++e) {
+    float* logit = edited(logits, shard, edits, e);
+    if (logit == nullptr) continue;
+    edits.saved.as<float>()[e] = *logit;
+    const float divide = edits.divide.as<float>()[e];
+    const float scaled = *logit > 0 ? *logit / divide : *logit * divide;
+    *logit = scaled - edits.subtract.as<float>()[e];
+  }
+}
+
+void undo_edits(const TensorView& logits, VocabShard shard, const LogitEdits& edits, Stream) {
+  for (std::int64_t e = 0; e < edits.rows.size(0); ++e) {
+    float* logit = edited(logits, shard, edits, e);
+    if (logit != nullptr) *logit = edits.saved.as<float>()[e];
+  }
+}
+
+void row_max(const TensorView& maxima, const TensorView& logits, VocabShard shard, Stream) {
+  for_rows(logits.size(0), [&](std::int64_t r) {
+    const float* x = row(logits, r);
+    float largest = -infinity;
+    for (std::int64_t j = 0; j < shard.size; ++j) largest = x[j] > largest ? x[j] : largest;
+    maxima.as<float>()[r] = largest;
+  });
+}
+
+void row_mass(const TensorView& masses, const TensorView& logits, VocabShard shard,
+              const TensorView& maxima, Stream) {
+  for_rows(logits.size(0), [&](std::int64_t r) {
+    const float* x = row(logits, r);
+    const float largest = maxima.as<float>()[r];
+    std::int64_t total = 0;
+    for (std::int64_t j = 0; j < shard.size; ++j) {
+      if (x[j] > -infinity) total += mass(add_rn(x[j], -largest));
+    }
+    masses.as<std::int64_t>()[r] = total;
+  });
+}
+
+void top_candidates(const TensorView& candidates, const TensorView& logits, VocabShard shard,
+                    Stream) {
+  const std::int64_t k = candidates.size(1);
+  for_rows(logits.size(0), [&](std::int64_t r) {
+    const float* x = row(logits, r);
+    std::int64_t* best = candidates.as<std::int64_t>() + r * k;
+    std::fill_n(best, k, no_candidate);
+    for (std::int64_t j = 0; j < shard.size; ++j) {
+      if (x[j] > -infinity)
+        insert(best, k, pack_candidate(x[j], static_cast<std::int32_t>(shard.begin + j)));
+    }
+  });
+}
+
+void merge_candidates(const TensorView& candidates, const TensorView& gathered, Stream) {
+  const std::int64_t k = candidates.size(1);
+  for (std::int64_t r = 0; r < candidates.size(0); ++r) {
+    std::int64_t* best = candidates.as<std::int64_t>() + r * k;
+    std::fill_n(best, k, no_candidate);
+    for (std::int64_t rank = 0; rank < gathered.size(0); ++rank) {
+      const std::int64_t* from = gathered.as<std::int64_t>() + rank * gathered.stride(0) + r * k;
+      for (std::int64_t i = 0; i < k; ++i) insert(best, k, from[i]);
+    }
+  }
+}
+
+void min_p_thresholds(const TensorView& thresholds, const TensorView& maxima,
+                      const TensorView& temperature, const TensorView& min_p, Stream) {
+  for (std::int64_t r = 0; r < thresholds.size(0); ++r) {
+    const float p = min_p.as<float>()[r];
+    const float t = temperature.as<float>()[r];
+    thresholds.as<std::int32_t>()[r] =
+        p > 0 && t > 0 ? monotone_key(add_rn(maxima.as<float>()[r], mul_rn(t, log_rn(p))))
+                       : lowest_key;
+  }
+}
+
+void threshold_histogram(const TensorView& histogram, const TensorView& logits, VocabShard shard,
+                         const ThresholdSearch& search, int round, Stream) {
+  const bool by_mass = search.kind == ThresholdKind::mass;
+  for_rows(logits.size(0), [&](std::int64_t r) {
+    const float* x = row(logits, r);
+    std::int64_t* bins = histogram.as<std::int64_t>() + r * threshold_bins;
+    std::fill_n(bins, threshold_bins, 0);
+    const float temperature = by_mass ? search.temperature.as<float>()[r] : 1.0F;
+    if (temperature == 0) return;
+    const float inverse = 1.0F / temperature;
+    const float largest = by_mass ? search.maxima.as<float>()[r] : 0.0F;
+    const std::int32_t threshold = search.thresholds.as<std::int32_t>()[r];
+    const auto prefix = static_cast<std::uint32_t>(search.prefixes.as<std::int32_t>()[r]);
+    const int shift = 24 - 8 * round;
+    for (std::int64_t j = 0; j < shard.size; ++j) {
+      const std::int32_t key = monotone_key(x[j]);
+      if (!(x[j] > -infinity) || key < threshold) continue;
+      const std::uint32_t order = static_cast<std::uint32_t>(key) ^ 0x80000000U;
+      if (round > 0 && (order ^ prefix) >> (shift + 8) != 0) continue;
+      bins[(order >> shift) & 0xffU] += by_mass ? mass(mul_rn(add_rn(x[j], -largest), inverse)) : 1;
+    }
+  });
+}
+
+void threshold_narrow(const ThresholdSearch& search, const TensorView& histogram, int round,
+                      Stream) {
+  for (std::int64_t r = 0; r < search.thresholds.size(0); ++r) {
+    const std::int64_t* bins = histogram.as<std::int64_t>() + r * threshold_bins;
+    std::int64_t remaining = search.remaining.as<std::int64_t>()[r];
+    auto prefix = static_cast<std::uint32_t>(search.prefixes.as<std::int32_t>()[r]);
+    if (round == 0) {
+      prefix = 0;
+      remaining = unlimited;
+      if (search.kind == ThresholdKind::count) {
+        const std::int32_t top_k = search.limits.as<std::int32_t>()[r];
+        if (top_k > 0) remaining = top_k;
+      } else if (const float top_p = search.limits.as<float>()[r]; top_p < 1) {
+        std::int64_t total = 0;
+        for (int bin = 0; bin < threshold_bins; ++bin) total += bins[bin];
+        const double wanted = static_cast<double>(top_p) * static_cast<double>(total);
+        remaining = std::max<std::int64_t>(static_cast<std::int64_t>(std::ceil(wanted)), 1);
+      }
+    }
+    int bin = threshold_bins - 1;
+    while (bin > 0 && bins[bin] < remaining) remaining -= bins[bin--];
+    prefix |= static_cast<std::uint32_t>(bin) << (24 - 8 * round);
+    search.remaining.as<std::int64_t>()[r] = remaining;
+    search.prefixes.as<std::int32_t>()[r] = static_cast<std::int32_t>(prefix);
+    if (round == threshold_rounds - 1) {
+      const auto found = static_cast<std::int32_t>(prefix ^ 0x80000000U);
+      std::int32_t& threshold = search.thresholds.as<std::int32_t>()[r];
+      threshold = std::max(threshold, found);
+    }
+  }
+}
+
+void draw_candidates(const TensorView& candidates, const TensorView& logits, VocabShard shard,
+                     const DrawRows& rows, Stream) {
+  for_rows(logits.size(0), [&](std::int64_t r) {
+    const float* x = row(logits, r);
+    const float temperature = rows.temperature.as<float>()[r];
+    const bool greedy = temperature == 0;
+    const float inverse = greedy ? 1.0F : 1.0F / temperature;
+    const std::int64_t key = rows.noise_keys.as<std::int64_t>()[r];
+    const std::int32_t position = rows.positions.as<std::int32_t>()[r];
+    const std::int32_t threshold =
+        rows.thresholds.data() != nullptr ? rows.thresholds.as<std::int32_t>()[r] : lowest_key;
+    std::int64_t best = no_candidate;
+    float best_value = -infinity;
+    for (std::int64_t j = 0; j < shard.size; ++j) {
+      if (!(x[j] > -infinity) || monotone_key(x[j]) < threshold) continue;
+      float value = mul_rn(x[j], inverse);
+      const auto token = static_cast<std::int32_t>(shard.begin + j);
+      if (!greedy) {
+        // Most tokens cannot win whatever their noise.
+        if (add_rn(value, gumbel_max) < best_value) continue;
+        value = add_rn(value, gumbel(noise_words(key, position, token >> 2).word[token & 3]));
+      }
+      best = std::max(best, pack_candidate(value, token));
+      best_value = std::max(best_value, value);
+    }
+    candidates.as<std::int64_t>()[r] = best;
+  });
+}
+
+void unpack_candidates(const TensorView& tokens, const TensorView& candidates, Stream) {
+  for (std::int64_t r = 0; r < tokens.size(0); ++r) {
+    tokens.as<std::int32_t>()[r] = candidate_token(candidates.as<std::int64_t>()[r]);
+  }
+}
+
+void pick_logits(const TensorView& values, const TensorView& logits, VocabShard shard,
+                 const TensorView& tokens, Stream) {
+  for (std::int64_t r = 0; r < tokens.size(0); ++r) {
+    const std::int64_t column = tokens.as<std::int32_t>()[r] - shard.begin;
+    const bool here = column >= 0 && column < shard.size;
+    values.as<float>()[r] = here ? row(logits, r)[column] : -infinity;
+  }
+}
+
+void count_at_least(const TensorView& counts, const TensorView& logits, VocabShard shard,
+                    const TensorView& values, Stream) {
+  for_rows(logits.size(0), [&](std::int64_t r) {
+    const float* x = row(logits, r);
+    const float value = values.as<float>()[r];
+    std::int64_t count = 0;
+    for (std::int64_t j = 0; j < shard.size; ++j) count += x[j] >= value ? 1 : 0;
+    counts.as<std::int64_t>()[r] = count;
+  });
+}
+
+}  // namespace millrace::cpu
