@@ -40,11 +40,9 @@ class MpiSend final : public PendingSend {
   explicit MpiSend(Bytes bytes = {}) : bytes_(std::move(bytes)) {}
   ~MpiSend() override {
     if (std::uncaught_exceptions() == 0) {
-      finish();
-      return;
-    }
-    for (MPI_Request& request : requests_) {
-      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+      wait();
+    } else if (!bytes_.empty()) {
+      new Bytes(std::move(bytes_));  // MPI may still read them: they outlive the send on purpose
     }
   }
   MpiSend(const MpiSend&) = delete;
@@ -76,10 +74,6 @@ class MpiSend final : public PendingSend {
   }
 
  private:
-  void finish() noexcept {
-    MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE);
-  }
-
   Bytes bytes_;
   std::vector<MPI_Request> requests_;
 };
