@@ -65,7 +65,7 @@ TEST(RunConfig, DefaultsAreTheOnesThatHelpStates) {
   EXPECT_EQ(config.engine.max_num_batched_tokens, 2048);
   EXPECT_EQ(config.engine.block_size, 16);
   EXPECT_DOUBLE_EQ(config.engine.gpu_memory_utilization, 0.92);
-  EXPECT_EQ(config.sampling.max_tokens, 256);
+  EXPECT_FALSE(config.sampling.max_tokens.has_value());
   EXPECT_EQ(config.sampling.seed, 0U);
   EXPECT_FALSE(config.grid.tensor_parallel_size.has_value());
   EXPECT_FALSE(config.sampling.temperature.has_value());
@@ -90,7 +90,7 @@ TEST(RunConfig, CommandLineWinsOverEnvironmentWinsOverFile) {
               AllOf(Contains(Setting{"block-size", "8", SettingSource::file}),
                     Contains(Setting{"max-num-seqs", "6", SettingSource::environment}),
                     Contains(Setting{"seed", "1", SettingSource::command_line}),
-                    Contains(Setting{"max-tokens", "256", SettingSource::built_in})));
+                    Contains(Setting{"device", "auto", SettingSource::built_in})));
 }
 
 TEST(RunConfig, SettingsAloneRebuildTheConfig) {

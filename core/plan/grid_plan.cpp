@@ -1,0 +1,111 @@
+#include "core/plan/grid_plan.hpp"
+
+#include <algorithm>
+
+#include "core/model/partition.hpp"
+#include "core/plan/human_bytes.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+std::int64_t blocks_of_request(const PlanOptions& options) {
+  return (options.max_model_len + options.block_size - 1) / options.block_size;
+}
+
+RankPlan plan_rank(const ModelDescription& model, const GridShape& shape, const GridCoordinates& at,
+                   const PlanOptions& options) {
+  const RankSlices slices = partition(model.spec, shape, at, options.pipeline_partition);
+  RankPlan rank;
+  rank.at = at;
+  rank.layers = slices.layers.count;
+  rank.weight_bytes =
+      weight_bytes(model, slices, options.dtype, options.device, options.max_model_len);
+  rank.activation_bytes = activation_bytes(model.spec, slices, options);
+  rank.block_bytes = cache_block_bytes(model.spec, slices, options.block_size, options.cache_dtype);
+  const std::int64_t left = options.memory_bytes - rank.weight_bytes - rank.activation_bytes;
+  rank.cache_bytes = options.cache_bytes.value_or(left);
+  rank.blocks = blocks_of(rank.cache_bytes, rank.block_bytes, options);
+  if (left >= 0) {
+    rank.cache_bytes =
+        std::min(rank.cache_bytes, std::max(rank.blocks, std::int64_t{1}) * rank.block_bytes);
+  }
+  return rank;
+}
+
+// Why a planned rank cannot run, or nothing.
+std::string problem_of(const RankPlan& rank, const PlanOptions& options) {
+  const std::int64_t left = options.memory_bytes - rank.weight_bytes - rank.activation_bytes;
+  if (left < options.cache_bytes.value_or(0)) {
+    return fmt::format("needs {} of weights, {} of activations{} per rank, and a rank may use {}",
+                       human_bytes(rank.weight_bytes), human_bytes(rank.activation_bytes),
+                       options.cache_bytes
+                           ? fmt::format(" and {} of KV cache", human_bytes(*options.cache_bytes))
+                           : "",
+                       human_bytes(options.memory_bytes));
+  }
+  if (rank.blocks < blocks_of_request(options)) {
+    return fmt::format(
+        "has room for {} tokens of KV cache in {}, less than one request of --max-model-len {} (it "
+        "needs {})",
+        rank.blocks * options.block_size, human_bytes(std::max<std::int64_t>(rank.cache_bytes, 0)),
+        options.max_model_len, human_bytes(blocks_of_request(options) * rank.block_bytes));
+  }
+  return "";
+}
+
+}  // namespace
+
+std::int64_t activation_bytes(const ModelSpec& spec, const RankSlices& slices,
+                              const PlanOptions& options) {
+  std::int64_t widest = 0;  // elements per token of one layer's projections
+  for (std::size_t i = 0; i < slices.slices.size(); ++i) {
+    const LayerSpec& layer = spec.layers[static_cast<std::size_t>(slices.layers.begin) + i];
+    const LayerSlice& slice = slices.slices[i];
+    const std::int64_t attention =
+        (2 * slice.heads.count + 2 * slice.kv_heads.count) * layer.attention.head_dim;
+    const std::int64_t mlp = slice.intermediate.count * (layer.mlp.gated ? 3 : 2);
+    widest = std::max(widest, attention + mlp);
+  }
+  const std::int64_t element =
+      options.device == DeviceKind::cpu ? 4 : static_cast<std::int64_t>(size_of(options.dtype));
+  const std::int64_t logits = slices.has_head ? options.max_num_seqs * slices.vocab_padded * 4 : 0;
+  return options.max_num_batched_tokens * (3 * spec.hidden_size + widest) * element + logits;
+}
+
+std::int64_t blocks_of(std::int64_t cache_bytes, std::int64_t block_bytes,
+                       const PlanOptions& options) {
+  std::int64_t blocks = std::max<std::int64_t>(cache_bytes, 0) / block_bytes;
+  if (options.limit_to_use) {
+    blocks = std::min(blocks, options.max_num_seqs * blocks_of_request(options));
+  }
+  return blocks;
+}
+
+GridPlan plan_grid(const ModelDescription& model, const GridShape& shape,
+                   const PlanOptions& options) {
+  GridPlan plan;
+  plan.shape = shape;
+  try {
+    for (int stage = 0; stage < shape.pipeline; ++stage) {
+      for (int tensor = 0; tensor < shape.tensor; ++tensor) {
+        plan.ranks.push_back(plan_rank(model, shape, {0, stage, tensor}, options));
+      }
+    }
+  } catch (const UserError& error) {
+    plan.ranks.clear();
+    plan.problem = error.what();
+    return plan;
+  }
+  const auto fewest = std::ranges::min_element(plan.ranks, {}, &RankPlan::blocks);
+  plan.limiting = static_cast<std::size_t>(fewest - plan.ranks.begin());
+  plan.replica = cache_capacity(fewest->blocks, options.block_size, options.max_model_len);
+  for (const RankPlan& rank : plan.ranks) {
+    if (plan.problem.empty()) {
+      plan.problem = problem_of(rank, options);
+    }
+  }
+  return plan;
+}
+
+}  // namespace millrace
