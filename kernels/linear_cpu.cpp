@@ -68,9 +68,4 @@ void linear_plain(const TensorView& out, const TensorView& x, const LinearWeight
   if (w.dtype() == DType::f16) multiply<Half>(out, x, w, bias_data, accumulate);
 }
 
-void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
-            const TensorView& bias, bool accumulate, Stream stream) {
-  linear_plain(out, x, w, bias, accumulate, stream);
-}
-
 }  // namespace millrace::cpu

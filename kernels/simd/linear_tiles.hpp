@@ -1,0 +1,39 @@
+// The inner loops of the CPU matrix product, one set per instruction set. linear_fast.cpp drives
+// them.
+#pragma once
+
+#include <cstdint>
+
+namespace millrace::cpu {
+
+// Computes c[i, j] += sum over p < k of a[p * rows + i] * b[p * 32 + j] for `rows` rows and the 32
+// columns of one panel, each element one chain in ascending p starting from c. a is packed by
+// linear_fast.cpp; T is float or the raw 16 bits of a Bfloat16 or Half.
+template <typename T>
+using LinearTile = void (*)(const float* a, const T* b, std::int64_t k, float* c,
+                            std::int64_t c_stride);
+
+struct LinearTiles {
+  static constexpr int limit = 12;
+
+  int max_rows = 0;  // tiles exist for 1..max_rows rows, at [rows - 1]
+  LinearTile<float> f32[limit] = {};
+  LinearTile<std::uint16_t> bf16[limit] = {};
+  LinearTile<std::uint16_t> f16[limit] = {};
+
+  // to[i] = float of from[i], exactly.
+  void (*widen_bf16)(float* to, const std::uint16_t* from, std::int64_t count) = nullptr;
+  void (*widen_f16)(float* to, const std::uint16_t* from, std::int64_t count) = nullptr;
+};
+
+namespace portable {
+extern const LinearTiles linear_tiles;
+}
+namespace avx2 {
+extern const LinearTiles linear_tiles;
+}
+namespace avx512 {
+extern const LinearTiles linear_tiles;
+}
+
+}  // namespace millrace::cpu

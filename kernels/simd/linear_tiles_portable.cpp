@@ -1,0 +1,1 @@
+#include "kernels/simd/linear_tiles_body.hpp"
