@@ -6,14 +6,22 @@
 
 namespace millrace {
 
+SendHandle::SendHandle(std::unique_ptr<PendingSend> pending) {
+  if (pending) pending_.push_back(std::move(pending));
+}
+
 bool SendHandle::done() {
-  if (pending_ && pending_->done()) pending_.reset();
-  return !pending_;
+  std::erase_if(pending_, [](const auto& send) { return send->done(); });
+  return pending_.empty();
 }
 
 void SendHandle::wait() {
-  if (pending_) pending_->wait();
-  pending_.reset();
+  for (const auto& send : pending_) send->wait();
+  pending_.clear();
+}
+
+void SendHandle::join(SendHandle other) {
+  for (auto& send : other.pending_) pending_.push_back(std::move(send));
 }
 
 namespace cpu {

@@ -19,17 +19,20 @@
 
 namespace millrace {
 
-// A send that may still read its data. Destroying it waits, except while the stack unwinds.
+// One or several sends that may still read their data. Destroying it waits, except while the stack
+// unwinds.
 class SendHandle {
  public:
   SendHandle() = default;
-  explicit SendHandle(std::unique_ptr<PendingSend> pending) : pending_(std::move(pending)) {}
+  explicit SendHandle(std::unique_ptr<PendingSend> pending);
 
   bool done();
   void wait();
+  // This handle stands for the other's sends too.
+  void join(SendHandle other);
 
  private:
-  std::unique_ptr<PendingSend> pending_;
+  std::vector<std::unique_ptr<PendingSend>> pending_;
 };
 
 class Comm {

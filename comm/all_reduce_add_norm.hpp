@@ -1,0 +1,15 @@
+// The step between two halves of a transformer layer under tensor parallelism: complete the partial
+// sums, add them to the residual stream, normalise. One op, so that a backend may fuse it.
+#pragma once
+
+#include "comm/comm.hpp"
+#include "kernels/norm.hpp"
+
+namespace millrace {
+
+// x = sum over ranks of x; residual += x; out = norm(residual). All [tokens, hidden]; `x` is this
+// rank's partial sum and holds the full one afterwards. See add_norm() for dtypes.
+void all_reduce_add_norm(const Comm& comm, const TensorView& out, const TensorView& residual,
+                         const TensorView& x, const NormWeights& weights, Stream stream);
+
+}  // namespace millrace
