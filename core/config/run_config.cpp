@@ -65,47 +65,6 @@ std::vector<Flag> output_flags(OutputConfig& config) {
   };
 }
 
-std::vector<Flag> grid_flags(GridConfig& config) {
-  const std::string group = "Grid (ranks = data x pipeline x tensor; what is not given is chosen)";
-  return {
-      {group, "tensor-parallel-size", "tp", Kind::value, "N", "", "Ranks that share each layer.",
-       into(config.tensor_parallel_size, 1)},
-      {group, "pipeline-parallel-size", "pp", Kind::value, "N", "",
-       "Stages that the layers are split over.", into(config.pipeline_parallel_size, 1)},
-      {group, "data-parallel-size", "dp", Kind::value, "N", "", "Replicas that share the prompts.",
-       into(config.data_parallel_size, 1)},
-      {group, "pipeline-partition", "", Kind::value, "N,N,...", "",
-       "Layers of each stage, as 8,8,7,7; not given: split by cost.",
-       [&config](const FlagValue& value) { config.pipeline_partition = value.integers(1); }},
-  };
-}
-
-std::vector<Flag> engine_flags(EngineConfig& config) {
-  const std::string group = "Engine";
-  return {
-      {group, "device", "", Kind::value, "auto|cpu|cuda", "auto",
-       "Where to run; auto takes CUDA when this build and this host have it.",
-       [&config](const FlagValue& value) {
-         config.device = static_cast<DeviceChoice>(value.word({"auto", "cpu", "cuda"}));
-       }},
-      {group, "max-num-seqs", "", Kind::value, "N", "256",
-       "Sequences that a replica runs at the same time.", into(config.max_num_seqs, 1, 1 << 20)},
-      {group, "max-num-batched-tokens", "", Kind::value, "N", "2048",
-       "Tokens in one step, prompts and outputs together.",
-       into(config.max_num_batched_tokens, 1, 1 << 24)},
-      {group, "block-size", "", Kind::value, "N", "16", "Tokens in one block of the KV cache.",
-       into(config.block_size, 1, 1024)},
-      {group, "kv-cache-memory-bytes", "", Kind::value, "SIZE", "",
-       "KV cache of one rank, as 4GiB. Not given: on CPUs what the sequences can use, within half "
-       "of the "
-       "host's free memory shared by its ranks; on GPUs what --gpu-memory-utilization leaves.",
-       [&config](const FlagValue& value) { config.kv_cache_memory_bytes = value.bytes(); }},
-      {group, "gpu-memory-utilization", "", Kind::value, "FRACTION", "0.92",
-       "Part of each GPU's memory that the run may use.",
-       [&config](const FlagValue& value) { config.gpu_memory_utilization = value.real(0.01, 1); }},
-  };
-}
-
 std::vector<Flag> sampling_flags(SamplingConfig& config) {
   const std::string group = "Sampling (defaults for prompts that do not say otherwise)";
   return {
@@ -252,6 +211,47 @@ std::vector<Flag> model_flags(ModelConfig& config) {
       {group, "max-model-len", "", Kind::value, "N", "",
        "Longest prompt and output together, in tokens, as 4096 or 32k; not given: the model's.",
        [&config](const FlagValue& value) { config.max_model_len = value.integer(1, kMaxInt); }},
+  };
+}
+
+std::vector<Flag> grid_flags(GridConfig& config) {
+  const std::string group = "Grid (ranks = data x pipeline x tensor; what is not given is chosen)";
+  return {
+      {group, "tensor-parallel-size", "tp", Kind::value, "N", "", "Ranks that share each layer.",
+       into(config.tensor_parallel_size, 1)},
+      {group, "pipeline-parallel-size", "pp", Kind::value, "N", "",
+       "Stages that the layers are split over.", into(config.pipeline_parallel_size, 1)},
+      {group, "data-parallel-size", "dp", Kind::value, "N", "", "Replicas that share the prompts.",
+       into(config.data_parallel_size, 1)},
+      {group, "pipeline-partition", "", Kind::value, "N,N,...", "",
+       "Layers of each stage, as 8,8,7,7; not given: split by cost.",
+       [&config](const FlagValue& value) { config.pipeline_partition = value.integers(1); }},
+  };
+}
+
+std::vector<Flag> engine_flags(EngineConfig& config) {
+  const std::string group = "Engine";
+  return {
+      {group, "device", "", Kind::value, "auto|cpu|cuda", "auto",
+       "Where to run; auto takes CUDA when this build and this host have it.",
+       [&config](const FlagValue& value) {
+         config.device = static_cast<DeviceChoice>(value.word({"auto", "cpu", "cuda"}));
+       }},
+      {group, "max-num-seqs", "", Kind::value, "N", "256",
+       "Sequences that a replica runs at the same time.", into(config.max_num_seqs, 1, 1 << 20)},
+      {group, "max-num-batched-tokens", "", Kind::value, "N", "2048",
+       "Tokens in one step, prompts and outputs together.",
+       into(config.max_num_batched_tokens, 1, 1 << 24)},
+      {group, "block-size", "", Kind::value, "N", "16", "Tokens in one block of the KV cache.",
+       into(config.block_size, 1, 1024)},
+      {group, "kv-cache-memory-bytes", "", Kind::value, "SIZE", "",
+       "KV cache of one rank, as 4GiB. Not given: on CPUs what the sequences can use, within the "
+       "rank's share of 80% of the host's free memory; on GPUs what --gpu-memory-utilization "
+       "leaves.",
+       [&config](const FlagValue& value) { config.kv_cache_memory_bytes = value.bytes(); }},
+      {group, "gpu-memory-utilization", "", Kind::value, "FRACTION", "0.92",
+       "Part of each GPU's memory that the run may use.",
+       [&config](const FlagValue& value) { config.gpu_memory_utilization = value.real(0.01, 1); }},
   };
 }
 

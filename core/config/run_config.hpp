@@ -95,8 +95,10 @@ struct RunConfig {
 
 // The flags of `millrace`, writing into `config`, which must outlive them.
 std::vector<Flag> run_flags(RunConfig& config);
-// The flags of a ModelConfig alone.
+// Its groups that millrace-plan takes flags from as well.
 std::vector<Flag> model_flags(ModelConfig& config);
+std::vector<Flag> grid_flags(GridConfig& config);
+std::vector<Flag> engine_flags(EngineConfig& config);
 
 // Settings -> config. Throws UserError for a value out of its range, values that contradict each
 // other, or a required flag that is missing. Touches no file.

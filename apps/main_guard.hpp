@@ -1,0 +1,27 @@
+// What stands between a program without MPI and its exit code. (Programs of many ranks:
+// comm/run_main.hpp.)
+#pragma once
+
+#include <cstdio>
+#include <exception>
+#include <functional>
+
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+
+// Runs `body` and answers its exit code. What it throws becomes one line on stderr and the exit
+// code 2 (UserError) or 1 (anything else).
+inline int guarded_main(const char* program, const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const UserError& error) {
+    fmt::print(stderr, "{}: {}\n", program, error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}: {}\n", program, error.what());
+    return 1;
+  }
+}
+
+}  // namespace millrace
