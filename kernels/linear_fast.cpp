@@ -1,11 +1,11 @@
 // The CPU matrix product: the loops around the register tiles of kernels/simd/linear_tiles.hpp.
 //
 // x is packed so that a tile reads it in order; weights are packed already (pack_linear). Work is
-// cut into k blocks (a panel's block and a tile of x stay in the first-level cache), row blocks
-// (their packed x stays in the second), and items of one panel times some row tiles, which threads
-// share. Between k blocks the sums rest in `out` as f32, which changes no bit: an element is one
-// chain over k whatever the cut. Few rows (decode) stream each panel once, all its k blocks in
-// turn; many rows (prefill) take one k block of every panel at a time.
+// cut into row blocks, k steps (a row block's packed x of one k step stays in the caches), and
+// items of one panel times some row tiles, which threads share. An item goes through its k step in
+// k blocks: a block of the panel stays in the first-level cache while all tiles use it. Sums rest
+// as f32 in a buffer between k blocks and in `out` between k steps, which changes no bit: an
+// element is one chain over k, whatever the cut.
 #include <omp.h>
 
 #include <algorithm>
@@ -21,9 +21,8 @@ namespace {
 
 constexpr std::int64_t width = LinearWeight::panel_width;
 constexpr std::int64_t k_block = 256;
-constexpr std::int64_t row_block =
-    240;  // rows of x whose packed k block stays in the second-level cache
-constexpr std::int64_t streamed_rows = 48;  // up to here a panel's k blocks follow each other
+constexpr std::int64_t row_block = 240;
+constexpr std::int64_t packed_floats = 240 * 2048;  // of x in one k step
 constexpr std::int64_t widened_tiles =
     3;  // from here on 16-bit panels are widened once, not per tile
 
@@ -87,15 +86,27 @@ struct Product {
   }
 };
 
-// What the sums of a tile start from.
-void start_sums(const Product& product, float* c, std::int64_t c_stride, std::int64_t rows,
-                std::int64_t column, std::int64_t columns) {
+// What the sums of rows [top, top + rows) of one panel start from, into c [rows, 32].
+void start_sums(const Product& product, float* c, std::int64_t top, std::int64_t rows,
+                std::int64_t panel, bool first_step) {
+  const std::int64_t columns = std::min(width, product.w.n - panel * width);
+  const bool load = product.accumulate || !first_step;
+  const float* bias =
+      first_step && product.bias != nullptr ? product.bias + panel * width : nullptr;
   for (std::int64_t i = 0; i < rows; ++i) {
-    float* row = c + i * c_stride;
+    const float* from = product.out_at(top + i, panel * width);
     for (std::int64_t j = 0; j < columns; ++j) {
-      const float bias = product.bias != nullptr ? product.bias[column + j] : 0.0F;
-      row[j] = (product.accumulate ? row[j] : 0.0F) + bias;
+      c[i * width + j] = (load ? from[j] : 0.0F) + (bias != nullptr ? bias[j] : 0.0F);
     }
+    std::fill(c + i * width + columns, c + (i + 1) * width, 0.0F);
+  }
+}
+
+void store_sums(const Product& product, const float* c, std::int64_t top, std::int64_t rows,
+                std::int64_t panel) {
+  const std::int64_t columns = std::min(width, product.w.n - panel * width);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    std::copy_n(c + i * width, columns, product.out_at(top + i, panel * width));
   }
 }
 
@@ -108,83 +119,87 @@ LinearTile<Raw> pick(const LinearTiles& tiles, DType dtype, std::int64_t rows) {
   }
 }
 
-// One k block [begin, begin + k) of one panel, for row tiles [first, last) of the block that starts
-// at row `top`. `packed` holds the x of that k block.
+// The packed x of a row block and a k step: one k block after the other, each [tile][k][tile rows].
+struct PackedRows {
+  const float* data;
+  Tiling tiling;
+  std::int64_t top;
+  std::int64_t begin;  // of the k step
+  std::int64_t end;
+
+  std::int64_t blocks() const { return (end - begin + k_block - 1) / k_block; }
+  std::int64_t block_size(std::int64_t block) const {
+    return std::min(k_block, end - begin - block * k_block);
+  }
+  std::int64_t offset(std::int64_t block, std::int64_t tile) const {
+    return block * k_block * tiling.rows + tiling.begin(tile) * block_size(block);
+  }
+};
+
+// Row tiles [first, last) of one panel.
 template <typename Raw>
-void run_item(const Product& product, const Tiling& tiling, std::int64_t top, std::int64_t panel,
-              std::int64_t first, std::int64_t last, std::int64_t begin, std::int64_t k,
-              const float* packed) {
+void run_item(const Product& product, const PackedRows& packed, std::int64_t panel,
+              std::int64_t first, std::int64_t last) {
   const LinearWeight& w = product.w;
-  const Raw* b = static_cast<const Raw*>(w.data->data()) + (panel * w.k + begin) * width;
-  const std::int64_t columns = std::min(width, w.n - panel * width);
+  const Tiling& tiling = packed.tiling;
+  const std::int64_t top = packed.top + tiling.begin(first);
+  const std::int64_t rows = tiling.begin(last) - tiling.begin(first);
+  alignas(64) float sums[row_block * width];
   alignas(64) float widened[k_block * width];
-  alignas(64) float edge[LinearTiles::limit * width];
-  const bool widen = !std::is_same_v<Raw, float> && last - first >= widened_tiles;
-  if constexpr (!std::is_same_v<Raw, float>) {
-    const auto convert =
-        w.dtype() == DType::bf16 ? product.tiles.widen_bf16 : product.tiles.widen_f16;
-    if (widen) convert(widened, b, k * width);
-  }
-  for (std::int64_t t = first; t < last; ++t) {
-    const std::int64_t rows = tiling.height(t);
-    float* out = product.out_at(top + tiling.begin(t), panel * width);
-    float* c = columns == width ? out : edge;
-    const std::int64_t c_stride = columns == width ? product.out.stride(0) : width;
-    if (begin == 0) start_sums(product, out, product.out.stride(0), rows, panel * width, columns);
-    if (columns < width) {
-      for (std::int64_t i = 0; i < rows; ++i) {
-        std::copy_n(out + i * product.out.stride(0), columns, edge + i * width);
-        std::fill(edge + i * width + columns, edge + (i + 1) * width, 0.0F);
-      }
+  start_sums(product, sums, top, rows, panel, packed.begin == 0);
+  for (std::int64_t block = 0; block < packed.blocks(); ++block) {
+    const std::int64_t k = packed.block_size(block);
+    const Raw* b = static_cast<const Raw*>(w.data->data()) +
+                   (panel * w.k + packed.begin + block * k_block) * width;
+    const char* ahead = reinterpret_cast<const char*>(b + k * width);
+    constexpr std::int64_t step = width * sizeof(Raw);
+    const bool widen = !std::is_same_v<Raw, float> && last - first >= widened_tiles;
+    if constexpr (!std::is_same_v<Raw, float>) {
+      const auto convert =
+          w.dtype() == DType::bf16 ? product.tiles.widen_bf16 : product.tiles.widen_f16;
+      if (widen) convert(widened, b, k * width);
     }
-    const float* a = packed + tiling.begin(t) * k;
-    if (widen) {
-      product.tiles.f32[rows - 1](a, widened, k, c, c_stride);
-    } else {
-      pick<Raw>(product.tiles, w.dtype(), rows)(a, b, k, c, c_stride);
-    }
-    if (columns < width) {
-      for (std::int64_t i = 0; i < rows; ++i) {
-        std::copy_n(edge + i * width, columns, out + i * product.out.stride(0));
+    for (std::int64_t t = first; t < last; ++t) {
+      const float* a = packed.data + packed.offset(block, t);
+      float* c = sums + (tiling.begin(t) - tiling.begin(first)) * width;
+      if (widen) {
+        product.tiles.f32[tiling.height(t) - 1](a, widened, k, c, ahead, t == first ? step : 0);
+      } else {
+        pick<Raw>(product.tiles, w.dtype(), tiling.height(t))(a, b, k, c, ahead,
+                                                              t == first ? step : 0);
       }
     }
   }
+  store_sums(product, sums, top, rows, panel);
 }
 
-// Rows [top, top + rows) times k range [begin, end) of every panel. Called by all threads of a
-// team; `packed` is shared, one k block after the other, each [tile][k][tile rows].
+// Called by all threads of a team; `buffer` is shared.
 template <typename Raw>
-void run_block(const Product& product, std::int64_t top, std::int64_t rows, std::int64_t begin,
-               std::int64_t end, float* packed) {
-  const Tiling tiling(rows, product.tiles.max_rows);
-  const std::int64_t blocks = (end - begin + k_block - 1) / k_block;
+void run_step(const Product& product, PackedRows packed, float* buffer) {
+  const Tiling& tiling = packed.tiling;
+  const auto x_at = [&](std::int64_t row, std::int64_t k) {
+    return product.x.as<float>() + row * product.x.stride(0) + k;
+  };
+  if (tiling.rows == 1) {
+    packed.data = x_at(packed.top, packed.begin);
+  } else {
+#pragma omp for schedule(static)
+    for (std::int64_t i = 0; i < packed.blocks() * tiling.count; ++i) {
+      const std::int64_t block = i / tiling.count;
+      const std::int64_t tile = i % tiling.count;
+      pack_rows(buffer + packed.offset(block, tile),
+                x_at(packed.top + tiling.begin(tile), packed.begin + block * k_block),
+                product.x.stride(0), tiling.height(tile), packed.block_size(block));
+    }
+  }
   const std::int64_t panels = product.w.data->size(0);
   const std::int64_t groups =
       std::clamp<std::int64_t>(4 * omp_get_num_threads() / panels, 1, tiling.count);
-  const auto block_size = [&](std::int64_t block) {
-    return std::min(k_block, end - begin - block * k_block);
-  };
-  if (rows > 1) {
-#pragma omp for schedule(static)
-    for (std::int64_t i = 0; i < blocks * tiling.count; ++i) {
-      const std::int64_t block = i / tiling.count;
-      const std::int64_t first = tiling.begin(i % tiling.count);
-      pack_rows(
-          packed + block * k_block * rows + first * block_size(block),
-          product.x.as<float>() + (top + first) * product.x.stride(0) + begin + block * k_block,
-          product.x.stride(0), tiling.height(i % tiling.count), block_size(block));
-    }
-  } else {
-    packed = product.x.as<float>() + top * product.x.stride(0) + begin;
-  }
 #pragma omp for schedule(static)
   for (std::int64_t item = 0; item < panels * groups; ++item) {
     const std::int64_t group = item % groups;
-    for (std::int64_t block = 0; block < blocks; ++block) {
-      run_item<Raw>(product, tiling, top, item / groups, group * tiling.count / groups,
-                    (group + 1) * tiling.count / groups, begin + block * k_block, block_size(block),
-                    packed + block * k_block * rows);
-    }
+    run_item<Raw>(product, packed, item / groups, group * tiling.count / groups,
+                  (group + 1) * tiling.count / groups);
   }
 }
 
@@ -192,15 +207,17 @@ template <typename Raw>
 void run(const Product& product) {
   const std::int64_t m = product.x.size(0);
   const std::int64_t k = product.w.k;
-  const std::int64_t k_step = m <= streamed_rows ? k : k_block;
+  const std::int64_t block_rows = std::min(m, row_block);
+  const std::int64_t k_step =
+      std::max(packed_floats / block_rows / k_block, std::int64_t{1}) * k_block;
   thread_local std::vector<float> packed;
-  packed.resize(static_cast<std::size_t>(std::min(m, row_block) * std::min(k, k_step)));
-  float* shared = packed.data();
+  packed.resize(static_cast<std::size_t>(block_rows * std::min(k, k_step)));
+  float* buffer = packed.data();
 #pragma omp parallel
   for (std::int64_t top = 0; top < m; top += row_block) {
+    const Tiling tiling(std::min(row_block, m - top), product.tiles.max_rows);
     for (std::int64_t begin = 0; begin < k; begin += k_step) {
-      run_block<Raw>(product, top, std::min(row_block, m - top), begin, std::min(k, begin + k_step),
-                     shared);
+      run_step<Raw>(product, {buffer, tiling, top, begin, std::min(k, begin + k_step)}, buffer);
     }
   }
 }

@@ -7,11 +7,12 @@
 namespace millrace::cpu {
 
 // Computes c[i, j] += sum over p < k of a[p * rows + i] * b[p * 32 + j] for `rows` rows and the 32
-// columns of one panel, each element one chain in ascending p starting from c. a is packed by
-// linear_fast.cpp; T is float or the raw 16 bits of a Bfloat16 or Half.
+// columns of one panel, each element one chain in ascending p starting from c [rows, 32]. a is
+// packed by linear_fast.cpp; T is float or the raw 16 bits of a Bfloat16 or Half. At each p, two
+// cache lines at ahead + p * ahead_step (bytes) are asked for: what will be multiplied next.
 template <typename T>
-using LinearTile = void (*)(const float* a, const T* b, std::int64_t k, float* c,
-                            std::int64_t c_stride);
+using LinearTile = void (*)(const float* a, const T* b, std::int64_t k, float* c, const char* ahead,
+                            std::int64_t ahead_step);
 
 struct LinearTiles {
   static constexpr int limit = 12;
