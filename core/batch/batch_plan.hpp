@@ -19,9 +19,10 @@ struct BatchPlan {
   std::int64_t step = 0;
 
   // [tokens], sequence after sequence; sequences with one token come first.
-  // A token still being drawn by a step in flight is written as unresolved_token(sequence slot):
-  // the device finds it where the sampler left that sequence's latest token.
   std::vector<std::int32_t> tokens;
+  // Where a token is still being drawn by a step in flight: the slot of its sequence (the device
+  // keeps each slot's latest token), else -1. Empty when the scheduler's lookahead is 0.
+  std::vector<std::int32_t> token_sources;
   std::vector<std::int32_t> positions;
   std::vector<std::int32_t> slots;  // in the KV cache: block * block_size + position % block_size
 
@@ -44,9 +45,5 @@ struct BatchPlan {
   std::int32_t num_samples() const { return static_cast<std::int32_t>(samples.size()); }
   bool empty() const { return tokens.empty(); }
 };
-
-inline constexpr std::int32_t unresolved_token(std::int32_t sequence_slot) {
-  return -1 - sequence_slot;
-}
 
 }  // namespace millrace

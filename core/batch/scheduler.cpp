@@ -69,8 +69,10 @@ void Scheduler::admit(const std::shared_ptr<const Request>& request,
       waiting_.push_back(std::move(sequence));
     } else {
       sequence->state = Sequence::State::finished;
-      updates.push_back(
-          {.sequence = sequence.get(), .finished = true, .reason = FinishReason::error});
+      updates.push_back({.sequence = sequence.get(),
+                         .kind = SequenceUpdate::Kind::refused,
+                         .finished = true,
+                         .reason = FinishReason::error});
       retired_.push_back(std::move(sequence));
     }
   }
@@ -119,9 +121,8 @@ void Scheduler::apply(const StepResult& result, std::vector<SequenceUpdate>& upd
     Sequence& sequence = *step.samples[row];
     --sequence.unresolved;
     if (sequence.state == Sequence::State::finished) continue;  // surplus
-    sequence.tokens.push_back(result.tokens[row]);
-    SequenceUpdate update{.sequence = &sequence, .has_token = true};
-    if (ends_with_last_token(sequence, update)) {
+    SequenceUpdate update{.sequence = &sequence, .row = static_cast<std::int32_t>(row)};
+    if (resolve(sequence, result.tokens[row], update)) {
       if (sequence.state == Sequence::State::leaving) --leaving_;
       finish(sequence);
       any_finished = true;
@@ -139,19 +140,23 @@ void Scheduler::apply(const StepResult& result, std::vector<SequenceUpdate>& upd
   step.samples.clear();
 }
 
-bool Scheduler::ends_with_last_token(const Sequence& sequence, SequenceUpdate& update) const {
+// Appends the token drawn and returns whether it was the last.
+bool Scheduler::resolve(Sequence& sequence, std::int32_t token, SequenceUpdate& update) const {
   const SamplingParams& sampling = sequence.request->sampling;
-  const std::int32_t token = sequence.tokens.back();
+  if (token < 0) {
+    update.kind = SequenceUpdate::Kind::failed;
+    update.reason = FinishReason::error;
+    return update.finished = true;
+  }
+  sequence.tokens.push_back(token);
   if (sequence.outputs() > sampling.min_tokens) {
     update.stopped_by_eos = !sampling.ignore_eos && contains(config_.eos_token_ids, token);
     if (update.stopped_by_eos || contains(sampling.stop_token_ids, token)) {
-      update.finished = true;
       update.reason = FinishReason::stop;
-      return true;
+      return update.finished = true;
     }
   }
-  update.finished = sequence.outputs() >= sequence.output_limit;
-  return update.finished;
+  return update.finished = sequence.outputs() >= sequence.output_limit;
 }
 
 void Scheduler::finish(Sequence& sequence) {
@@ -273,6 +278,7 @@ void Scheduler::add_work(Sequence& sequence, std::int32_t count) {
 void Scheduler::write_plan() {
   plan_.step = next_step_;
   plan_.tokens.clear();
+  plan_.token_sources.clear();
   plan_.positions.clear();
   plan_.slots.clear();
   plan_.query_starts.assign(1, 0);
@@ -304,8 +310,9 @@ void Scheduler::write_sequence(Sequence& sequence, std::int32_t count, InFlight&
   const std::int32_t block_size = config_.block_size;
   for (std::int32_t position = begin; position < end; ++position) {
     const auto p = static_cast<std::size_t>(position);
-    plan_.tokens.push_back(position < sequence.known() ? sequence.tokens[p]
-                                                       : unresolved_token(sequence.slot));
+    const bool is_known = position < sequence.known();
+    plan_.tokens.push_back(is_known ? sequence.tokens[p] : 0);
+    if (config_.lookahead > 0) plan_.token_sources.push_back(is_known ? -1 : sequence.slot);
     plan_.positions.push_back(position);
     plan_.slots.push_back(sequence.blocks[static_cast<std::size_t>(position / block_size)] *
                               block_size +

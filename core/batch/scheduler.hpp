@@ -35,16 +35,22 @@ struct SchedulerConfig {
   // spread over (lag + 1) / (lookahead + 1) micro-batches, so that every pipeline stage has one.
   std::int32_t lag = 0;
   // How many tokens of a sequence may be unresolved when it is scheduled again; at most lag. Above
-  // 0 the device feeds drawn tokens back by itself (BatchPlan::tokens).
+  // 0 the device feeds drawn tokens back by itself (BatchPlan::token_sources).
   std::int32_t lookahead = 0;
   std::vector<std::int32_t> eos_token_ids;
 };
 
 // What became of a sequence when a step's input or result was applied.
 struct SequenceUpdate {
+  enum class Kind : std::uint8_t {
+    token,    // it has a new token: StepResult::tokens[row]
+    refused,  // the whole cache could not hold it
+    failed,   // no token could be drawn: its logits are not numbers, or all are masked
+  };
   const Sequence* sequence = nullptr;  // valid until schedule() is called
-  bool has_token = false;              // its last token is new
-  bool finished = false;
+  Kind kind = Kind::token;
+  std::int32_t row = -1;
+  bool finished = false;  // always, when refused or failed
   FinishReason reason = FinishReason::length;
   bool stopped_by_eos = false;  // with reason stop: by EOS, not by one of stop_token_ids
 };
@@ -93,7 +99,7 @@ class Scheduler {
 
   void admit(const std::shared_ptr<const Request>& request, std::vector<SequenceUpdate>& updates);
   void end(std::int64_t number);
-  bool ends_with_last_token(const Sequence& sequence, SequenceUpdate& update) const;
+  bool resolve(Sequence& sequence, std::int32_t token, SequenceUpdate& update) const;
   void finish(Sequence& sequence);
   void settle(Sequence& sequence);
   std::unique_ptr<Sequence> take_memory(Sequence& sequence);

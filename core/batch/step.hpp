@@ -20,8 +20,10 @@ struct StepInput {
 // Known to the last stage and sent to all others; applied lag + 1 steps later.
 struct StepResult {
   std::int64_t step = 0;
-  std::vector<std::int32_t> tokens;     // one per sample of that step's plan
-  std::vector<TokenLogprobs> logprobs;  // one per sample that asks for them, in order; leader only
+  std::vector<std::int32_t> tokens;  // one per sample of that step's plan; -1: none could be drawn
+  // One per sample when any of them asks for logprobs (those of others mean nothing), else empty.
+  // Only the leader has them.
+  std::vector<TokenLogprobs> logprobs;
 };
 
 }  // namespace millrace

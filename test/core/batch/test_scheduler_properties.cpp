@@ -151,8 +151,8 @@ class ShadowExecutor {
       EXPECT_EQ(plan.positions[row], position);
       EXPECT_EQ(slot, table[position / config_.block_size] * config_.block_size +
                           position % config_.block_size);
-      const std::int32_t token = plan.tokens[row];
-      EXPECT_EQ(token < 0 ? latest_.at(static_cast<std::size_t>(-1 - token)) : token,
+      const std::int32_t source = plan.token_sources.empty() ? -1 : plan.token_sources[row];
+      EXPECT_EQ(source < 0 ? plan.tokens[row] : latest_.at(static_cast<std::size_t>(source)),
                 expected_token(sequence, position));
       cells_.at(static_cast<std::size_t>(slot)) = {sequence.number, position};
     }
@@ -179,10 +179,11 @@ class ShadowExecutor {
 };
 
 bool equal_plans(const BatchPlan& a, const BatchPlan& b) {
-  return a.step == b.step && a.tokens == b.tokens && a.positions == b.positions &&
-         a.slots == b.slots && a.query_starts == b.query_starts && a.kv_lengths == b.kv_lengths &&
-         a.sequence_slots == b.sequence_slots && a.block_tables == b.block_tables &&
-         a.logits_rows == b.logits_rows && a.decode_sequences == b.decode_sequences;
+  return a.step == b.step && a.tokens == b.tokens && a.token_sources == b.token_sources &&
+         a.positions == b.positions && a.slots == b.slots && a.query_starts == b.query_starts &&
+         a.kv_lengths == b.kv_lengths && a.sequence_slots == b.sequence_slots &&
+         a.block_tables == b.block_tables && a.logits_rows == b.logits_rows &&
+         a.decode_sequences == b.decode_sequences;
 }
 
 struct Outcome {
@@ -233,7 +234,7 @@ Outcome check_workload(const Workload& w) {
     EXPECT_EQ(updates.size(), twin_updates.size());
     for (const SequenceUpdate& update : updates) {
       const Sequence& sequence = *update.sequence;
-      if (update.reason == FinishReason::error) {
+      if (update.kind == SequenceUpdate::Kind::refused) {
         ++outcome.refused;
         done[sequence.number] = true;
         const std::int32_t length = std::min(

@@ -1,0 +1,192 @@
+#include "core/engine/replica.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "core/engine/elapsed.hpp"
+#include "core/engine/step_wire.hpp"
+
+namespace millrace {
+
+namespace {
+
+constexpr int input_tag = 1;
+constexpr int result_tag = 2;
+
+// A step's result is back at the first stage when the pipeline has moved all other stages on by
+// one.
+std::int32_t lag_of(const Grid& grid) { return grid.shape().pipeline - 1; }
+
+SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
+                                 const ReplicaParameters& p) {
+  const std::int64_t blocks = grid.replica().all_reduce_min(p.num_blocks);
+  const std::int64_t addressable = std::numeric_limits<std::int32_t>::max() / p.block_size;
+  return {.max_num_batched_tokens = p.max_num_batched_tokens,
+          .max_num_seqs = p.max_num_seqs,
+          .max_model_len = p.max_model_len,
+          .block_size = p.block_size,
+          .num_blocks = static_cast<std::int32_t>(std::min(blocks, addressable)),
+          .lag = lag_of(grid),
+          .lookahead = 0,
+          .eos_token_ids = spec.eos_token_ids};
+}
+
+ExecutorParameters executor_parameters(const SchedulerConfig& scheduler,
+                                       const ReplicaParameters& p) {
+  return {
+      .limits = {.tokens = p.max_num_batched_tokens,
+                 .sequences = p.max_num_seqs,
+                 .blocks_per_sequence = (p.max_model_len + p.block_size - 1) / p.block_size},
+      .cache = {.blocks = scheduler.num_blocks, .block_size = p.block_size, .dtype = p.cache_dtype},
+      .seed = p.seed,
+      .eos_token_ids = scheduler.eos_token_ids,
+      .activation_dtype = p.activation_dtype,
+      .device = p.device};
+}
+
+}  // namespace
+
+Replica::Replica(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
+                 const Grid& grid, ReplicaParameters parameters)
+    : grid_(grid),
+      parameters_(std::move(parameters)),
+      scheduler_(scheduler_config(spec, grid, parameters_)),
+      executor_(spec, slices, weights, grid, executor_parameters(scheduler_.config(), parameters_)),
+      results_(static_cast<std::size_t>(lag_of(grid)) + 1) {
+  if (grid.is_leader()) {
+    const std::int64_t cache_tokens =
+        std::int64_t{scheduler_.config().num_blocks} * scheduler_.config().block_size;
+    collector_.emplace(parameters_.tokenizer, *parameters_.sink, cache_tokens,
+                       [this] { return seconds(); });
+  }
+}
+
+Replica::~Replica() = default;
+
+void Replica::run() {
+  const AddElapsed running(times_.running_seconds);
+  while (true) {
+    updates_.clear();
+    const StepInput input = next_input();
+    drained_ |= input.drain;
+    scheduler_.apply(input, updates_);
+    if (collector_) collector_->collect(updates_, {});
+
+    if (scheduler_.expects_result()) {
+      updates_.clear();
+      StepResult result = next_result();
+      scheduler_.apply(result, updates_);
+      if (collector_) collector_->collect(updates_, result.logprobs);
+    }
+    if (drained_ && scheduler_.idle()) break;
+
+    const BatchPlan& plan = scheduler_.schedule();
+    executor_.launch(plan);
+    if (!plan.empty()) {
+      ++times_.steps;
+      if (grid_.is_last_stage()) keep_result(executor_.collect());
+    }
+    report_step();
+  }
+  sends_.clear();
+}
+
+// --- inputs: decided by the leader, numbered by step --------------------------------------------
+
+StepInput Replica::next_input() {
+  if (grid_.is_leader()) {
+    StepInput input = make_input();
+    send_to_replica(input);
+    return input;
+  }
+  const AddElapsed waiting(times_.waiting_seconds);
+  return decode_step_input(grid_.replica().receive_bytes(0, input_tag));
+}
+
+StepInput Replica::make_input() {
+  StepInput input;
+  input.step = scheduler_.next_step();
+  input.endings = collector_->take_endings();
+  if (!drained_) {
+    // A queue as long as the running set: enough to replace whatever may end in a step.
+    const std::int32_t room = parameters_.max_num_seqs - scheduler_.num_waiting();
+    taken_.clear();
+    if (scheduler_.idle()) parameters_.source->wait();
+    if (room > 0) input.drain = !parameters_.source->take(taken_, static_cast<std::size_t>(room));
+    for (Request& request : taken_) {
+      if (!request.error.empty()) {
+        collector_->refused(std::move(request));
+        continue;
+      }
+      auto admitted = std::make_shared<const Request>(std::move(request));
+      collector_->arrived(admitted);
+      input.admissions.push_back(std::move(admitted));
+    }
+  }
+  return input;
+}
+
+void Replica::send_to_replica(const StepInput& input) {
+  std::erase_if(sends_, [](SendHandle& send) { return send.done(); });
+  const Comm& replica = grid_.replica();
+  if (replica.size() == 1) return;
+  const std::vector<std::byte> bytes = encode(input);
+  for (int rank = 1; rank < replica.size(); ++rank) {
+    sends_.push_back(replica.isend_bytes(bytes, rank, input_tag));
+  }
+}
+
+// --- results: known to the last stage, sent back to the others ----------------------------------
+
+void Replica::keep_result(StepResult&& result) {
+  std::erase_if(sends_, [](SendHandle& send) { return send.done(); });
+  const Comm& stages = grid_.results();
+  for (int stage = 0; stage + 1 < stages.size(); ++stage) {
+    const bool is_leader = stage == 0 && grid_.coordinates().tensor == 0;
+    sends_.push_back(stages.isend_bytes(encode(result, is_leader), stage, result_tag));
+  }
+  const auto place = static_cast<std::size_t>(result.step) % results_.size();
+  results_[place] = std::move(result);
+}
+
+StepResult Replica::next_result() {
+  const std::int64_t step = scheduler_.next_step() - 1 - scheduler_.config().lag;
+  if (grid_.is_last_stage()) {
+    return std::move(results_[static_cast<std::size_t>(step) % results_.size()]);
+  }
+  const AddElapsed waiting(times_.waiting_seconds);
+  const int last_stage = grid_.results().size() - 1;
+  return decode_step_result(grid_.results().receive_bytes(last_stage, result_tag));
+}
+
+// --- what the outside sees ----------------------------------------------------------------------
+
+void Replica::report_step() {
+  if (!collector_ || !parameters_.on_step) return;
+  parameters_.on_step({.step = scheduler_.next_step() - 1,
+                       .seconds = seconds(),
+                       .running = scheduler_.num_running(),
+                       .waiting = scheduler_.num_waiting(),
+                       .blocks_in_use = scheduler_.blocks_in_use(),
+                       .preemptions = scheduler_.num_preemptions(),
+                       .prompt_tokens = collector_->prompt_tokens(),
+                       .output_tokens = collector_->output_tokens(),
+                       .requests_done = collector_->requests_done(),
+                       .requests_failed = collector_->requests_failed()});
+}
+
+Replica::Times Replica::times() const {
+  Times times = times_;
+  times.waiting_seconds += executor_.waited_seconds();
+  return times;
+}
+
+double Replica::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - parameters_.start)
+      .count();
+}
+
+}  // namespace millrace

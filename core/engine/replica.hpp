@@ -1,0 +1,101 @@
+// The loop that every rank of a replica runs: schedule -> execute -> collect. core/README.md has
+// the step contract.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "comm/grid.hpp"
+#include "core/batch/scheduler.hpp"
+#include "core/engine/collector.hpp"
+#include "core/engine/executor.hpp"
+#include "core/engine/request_source.hpp"
+#include "core/engine/result_sink.hpp"
+
+namespace millrace {
+
+class Tokenizer;
+
+// The state after a step, on the leader.
+struct ReplicaProgress {
+  std::int64_t step = 0;
+  double seconds = 0;  // since ReplicaParameters::start
+  std::int32_t running = 0;
+  std::int32_t waiting = 0;  // sequences admitted that own no block
+  std::int64_t blocks_in_use = 0;
+  // Totals since the start.
+  std::int64_t preemptions = 0;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t output_tokens = 0;
+  std::int64_t requests_done = 0;
+  std::int64_t requests_failed = 0;
+};
+
+struct ReplicaParameters {
+  std::int32_t max_num_batched_tokens = 2048;
+  std::int32_t max_num_seqs = 256;
+  std::int32_t max_model_len = 2048;
+  std::int32_t block_size = 16;
+  std::int64_t num_blocks = 0;  // that this rank has memory for; the replica's smallest decides
+  DType cache_dtype = DType::f32;
+  DType activation_dtype = DType::f32;
+  Device device;
+  std::uint64_t seed = 0;
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+
+  // Leader only; the others leave them empty. The tokenizer may be null for models without text.
+  const Tokenizer* tokenizer = nullptr;
+  RequestSource* source = nullptr;
+  ResultSink* sink = nullptr;
+  std::function<void(const ReplicaProgress&)> on_step;  // called after each step; may be empty
+};
+
+class Replica {
+ public:
+  // Collective over the replica. All references must outlive it. Throws UserError for contradicting
+  // sizes or a device without the memory.
+  Replica(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
+          const Grid& grid, ReplicaParameters parameters);
+  ~Replica();
+
+  // Runs until the source is exhausted and everything is finished. Collective over the replica.
+  void run();
+
+  // Blocks that the scheduler has: the smallest rank's.
+  std::int32_t num_blocks() const { return scheduler_.config().num_blocks; }
+  std::int64_t activation_bytes() const { return executor_.activation_bytes(); }
+
+  // How run() spent its time on this rank.
+  struct Times {
+    double running_seconds = 0;  // all of it
+    double waiting_seconds = 0;  // for inputs, results, and neighbour stages
+    std::int64_t steps = 0;      // that had tokens
+  };
+  Times times() const;
+
+ private:
+  StepInput next_input();
+  StepInput make_input();
+  void send_to_replica(const StepInput& input);
+  StepResult next_result();
+  void keep_result(StepResult&& result);
+  void report_step();
+  double seconds() const;
+
+  const Grid& grid_;
+  ReplicaParameters parameters_;
+  Scheduler scheduler_;
+  Executor executor_;
+  std::optional<Collector> collector_;  // leader
+  std::vector<SequenceUpdate> updates_;
+  std::vector<Request> taken_;
+  std::vector<StepResult> results_;  // last stage: of step n at n % (lag + 1)
+  std::vector<SendHandle> sends_;
+  bool drained_ = false;
+  Times times_;
+};
+
+}  // namespace millrace

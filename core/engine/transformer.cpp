@@ -1,0 +1,186 @@
+#include "core/engine/transformer.hpp"
+
+#include <algorithm>
+
+#include "comm/all_reduce_add_norm.hpp"
+#include "kernels/activation.hpp"
+#include "kernels/attention.hpp"
+#include "kernels/embedding.hpp"
+#include "kernels/gather.hpp"
+#include "kernels/linear.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/rope_cache.hpp"
+
+namespace millrace {
+
+namespace {
+
+// The front of a flat workspace as rows of `width`.
+TensorView rows_of(const Tensor& memory, std::int64_t rows, std::int64_t width) {
+  return memory->slice(0, 0, rows * width).reshape({rows, width});
+}
+
+QkvShape qkv_shape(const LayerSpec& spec, const LayerSlice& slice) {
+  return {slice.heads.count, slice.kv_heads.count, spec.attention.head_dim};
+}
+
+}  // namespace
+
+Transformer::Transformer(const ModelSpec& spec, const RankSlices& slices,
+                         const RankWeights& weights, const Comm& tensor, std::int64_t max_tokens,
+                         std::int64_t max_logits_rows, DType activation_dtype, Device device)
+    : spec_(spec), slices_(slices), weights_(weights), tensor_(tensor) {
+  std::int64_t wide = slices.has_embedding && spec.has_projections() ? spec.embedding_size : 0;
+  std::int64_t inner = 0;
+  for (std::size_t i = 0; i < slices.slices.size(); ++i) {
+    const LayerSpec& layer = layer_spec(i);
+    const QkvShape shape = qkv_shape(layer, slices.slices[i]);
+    const std::int64_t intermediate = slices.slices[i].intermediate.count;
+    wide = std::max({wide, shape.width(), layer.mlp.gated ? 2 * intermediate : intermediate});
+    inner = std::max({inner, shape.heads * shape.head_dim, intermediate});
+  }
+  const auto make = [&](std::int64_t elements) {
+    return Tensor(activation_dtype, device, {elements});
+  };
+  hidden_ = make(max_tokens * spec.hidden_size);
+  if (!slices.has_head) other_hidden_ = make(max_tokens * spec.hidden_size);
+  normalised_ = make(max_tokens * spec.hidden_size);
+  update_ = make(max_tokens * spec.hidden_size);
+  wide_ = make(max_tokens * wide);
+  inner_ = make(max_tokens * inner);
+  if (slices.has_head) {
+    head_rows_ = make(max_logits_rows * spec.hidden_size);
+    if (spec.has_projections()) projected_ = make(max_logits_rows * spec.embedding_size);
+    logits_ = Tensor(DType::f32, device, {max_logits_rows * slices.vocab_padded});
+  }
+}
+
+TensorView Transformer::hidden(std::int64_t tokens) const {
+  return rows_of(hidden_, tokens, spec_.hidden_size);
+}
+
+void Transformer::embed(const DeviceBatch& batch, Stream stream) {
+  const TensorView x = hidden(batch.num_tokens());
+  const TensorView embedded =
+      spec_.has_projections() ? rows_of(wide_, batch.num_tokens(), spec_.embedding_size) : x;
+  embedding(embedded, batch.tokens(), weights_.token_embedding, slices_.vocab.begin,
+            spec_.embedding_scale, stream);
+  tensor_.all_reduce_sum(embedded, stream);  // each row lies on one rank, the others hold zeros
+  if (spec_.has_projections()) linear(x, embedded, weights_.project_in, {}, false, stream);
+  if (spec_.position == PositionKind::learned) {
+    add_position_embedding(x, batch.positions(), weights_.position_embedding, spec_.position_offset,
+                           stream);
+  }
+}
+
+void Transformer::run_layers(const DeviceBatch& batch, const KvCache& cache,
+                             const std::function<void()>& between_layers, Stream stream) {
+  const TensorView x = hidden(batch.num_tokens());
+  const TensorView y = rows_of(normalised_, batch.num_tokens(), spec_.hidden_size);
+  const TensorView update = rows_of(update_, batch.num_tokens(), spec_.hidden_size);
+  const std::size_t layers = weights_.layers.size();
+
+  bool y_is_ready =
+      false;  // y = attention_norm(x), done with the sum at the end of the layer before
+  for (std::size_t i = 0; i < layers; ++i) {
+    const LayerWeights& w = weights_.layers[i];
+    if (layer_spec(i).norm_before) {
+      // x += attention(norm(x)); x += mlp(norm(x))
+      if (!y_is_ready) norm(y, x, w.attention_norm, stream);
+      attention(update, y, i, batch, cache, stream);
+      all_reduce_add_norm(tensor_, y, x, update, w.mlp_norm, stream);
+      mlp(update, y, i, stream);
+      y_is_ready = i + 1 < layers && layer_spec(i + 1).norm_before;
+      if (y_is_ready) {
+        all_reduce_add_norm(tensor_, y, x, update, weights_.layers[i + 1].attention_norm, stream);
+      } else {
+        tensor_.all_reduce_sum(update, stream);
+        add(x, update, stream);
+      }
+    } else {
+      // x = norm(x + attention(x)); x = norm(x + mlp(x))
+      attention(update, x, i, batch, cache, stream);
+      all_reduce_add_norm(tensor_, x, x, update, w.attention_norm, stream);
+      mlp(update, x, i, stream);
+      all_reduce_add_norm(tensor_, x, x, update, w.mlp_norm, stream);
+      y_is_ready = false;
+    }
+    between_layers();
+  }
+}
+
+void Transformer::attention(const TensorView& out, const TensorView& in, std::size_t layer,
+                            const DeviceBatch& batch, const KvCache& cache, Stream stream) const {
+  const LayerWeights& w = weights_.layers[layer];
+  const AttentionSpec& spec = layer_spec(layer).attention;
+  const QkvShape shape = qkv_shape(layer_spec(layer), slices_.slices[layer]);
+  const std::int64_t tokens = batch.num_tokens();
+
+  const TensorView qkv = rows_of(wide_, tokens, shape.width());
+  linear(qkv, in, w.qkv, w.qkv_bias, false, stream);
+  qkv_to_cache(qkv, shape, weights_.rope_table, batch.positions(), batch.slots(), w.qk_norm,
+               cache.keys(layer), cache.values(layer), stream);
+
+  const TensorView q = qkv.slice(1, 0, shape.heads * shape.head_dim);
+  const TensorView context = rows_of(inner_, tokens, shape.heads * shape.head_dim);
+  const AttentionParams params{.heads = shape.heads,
+                               .kv_heads = shape.kv_heads,
+                               .head_dim = shape.head_dim,
+                               .scale = spec.scale,
+                               .window = spec.window,
+                               .softcap = spec.softcap};
+  paged_attention(context, q, cache.keys(layer), cache.values(layer), batch.attention(), params,
+                  stream);
+  linear(out, context, w.o, w.o_bias, false, stream);
+}
+
+void Transformer::mlp(const TensorView& out, const TensorView& in, std::size_t layer,
+                      Stream stream) const {
+  const LayerWeights& w = weights_.layers[layer];
+  const MlpSpec& spec = layer_spec(layer).mlp;
+  const std::int64_t inner = slices_.slices[layer].intermediate.count;
+
+  const TensorView up = rows_of(wide_, in.size(0), spec.gated ? 2 * inner : inner);
+  linear(up, in, w.up, w.up_bias, false, stream);
+  const TensorView activated = rows_of(inner_, in.size(0), inner);
+  if (spec.gated) {
+    gated_activation(activated, up, spec.activation, stream);
+  } else {
+    activation(activated, up, spec.activation, stream);
+  }
+  linear(out, activated, w.down, w.down_bias, false, stream);
+}
+
+TensorView Transformer::logits(const TensorView& rows, Stream stream) {
+  const std::int64_t n = rows.size(0);
+  TensorView x = rows_of(head_rows_, n, spec_.hidden_size);
+  gather_rows(x, hidden_->reshape({hidden_->numel() / spec_.hidden_size, spec_.hidden_size}), rows,
+              stream);
+  if (spec_.final_norm) norm(x, x, weights_.final_norm, stream);
+  if (spec_.has_projections()) {
+    const TensorView projected = rows_of(projected_, n, spec_.embedding_size);
+    linear(projected, x, weights_.project_out, {}, false, stream);
+    x = projected;
+  }
+  const TensorView logits = rows_of(logits_, n, slices_.vocab_padded);
+  linear(logits, x, weights_.lm_head(), {}, false, stream);
+  if (spec_.logits_scale != 1.0F || spec_.logits_softcap > 0) {
+    scale_softcap(logits, spec_.logits_scale, spec_.logits_softcap, stream);
+  }
+  return logits;
+}
+
+std::int64_t Transformer::activation_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Tensor* t : {&hidden_, &other_hidden_, &normalised_, &update_, &wide_, &inner_,
+                          &head_rows_, &projected_, &logits_}) {
+    bytes += static_cast<std::int64_t>((*t)->bytes());
+  }
+  return bytes;
+}
+
+const LayerSpec& Transformer::layer_spec(std::size_t layer) const {
+  return spec_.layers[static_cast<std::size_t>(slices_.layers.begin) + layer];
+}
+
+}  // namespace millrace
