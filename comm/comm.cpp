@@ -1,5 +1,6 @@
 #include "comm/comm.hpp"
 
+#include "comm/progress.hpp"
 #include "kernels/base/buffer.hpp"
 #include "kernels/base/check.hpp"
 #include "kernels/base/dispatch.hpp"
@@ -16,6 +17,8 @@ bool SendHandle::done() {
 }
 
 void SendHandle::wait() {
+  if (pending_.empty()) return;
+  const WaitingIn mark("send");
   for (const auto& send : pending_) send->wait();
   pending_.clear();
 }
@@ -81,7 +84,14 @@ void Comm::check_peer(std::string_view op, int peer) const {
 }
 
 void Comm::reduce(const TensorView& x, ReduceOp op, Stream stream) const {
-  if (size_ > 1 && !x.empty()) transport(x, "all_reduce").all_reduce(x, op, stream);
+  if (size_ == 1 || x.empty()) return;
+  const WaitingIn mark("all_reduce");
+  transport(x, "all_reduce").all_reduce(x, op, stream);
+}
+
+std::int64_t Comm::reduce(std::int64_t value, ReduceOp op) const {
+  const WaitingIn mark("all_reduce");
+  return size_ > 1 ? host_->all_reduce(value, op) : value;
 }
 
 void Comm::all_reduce_sum(const TensorView& x, Stream stream) const {
@@ -101,6 +111,7 @@ void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream
   if (in.empty()) return;
   if (size_ > 1) {
     check(in.is_contiguous(), "all_gather", "the input is not contiguous");
+    const WaitingIn mark("all_gather");
     transport(out, "all_gather").all_gather(out, in, stream);
   } else if (out.data() != in.data()) {
     copy(out.reshape({in.numel()}), in.reshape({in.numel()}), stream);
@@ -109,7 +120,9 @@ void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream
 
 void Comm::broadcast(const TensorView& x, int root, Stream stream) const {
   check(root >= 0 && root < size_, "broadcast", "the root is out of range");
-  if (size_ > 1 && !x.empty()) transport(x, "broadcast").broadcast(x, root, stream);
+  if (size_ == 1 || x.empty()) return;
+  const WaitingIn mark("broadcast");
+  transport(x, "broadcast").broadcast(x, root, stream);
 }
 
 SendHandle Comm::isend(const TensorView& x, int peer, Stream stream) const {
@@ -119,11 +132,13 @@ SendHandle Comm::isend(const TensorView& x, int peer, Stream stream) const {
 }
 
 void Comm::send(const TensorView& x, int peer, Stream stream) const {
+  const WaitingIn mark("send");
   isend(x, peer, stream).wait();
 }
 
 void Comm::recv(const TensorView& x, int peer, Stream stream) const {
   check_peer("recv", peer);
+  const WaitingIn mark("recv");
   if (!x.empty()) transport(x, "recv").recv(x, peer, stream);
 }
 
@@ -135,34 +150,32 @@ void Comm::send_recv(const TensorView& out, int to, const TensorView& in, int fr
 }
 
 void Comm::barrier() const {
+  const WaitingIn mark("barrier");
   if (size_ > 1) host_->barrier();
 }
 
 void Comm::broadcast_bytes(Bytes& bytes, int root) const {
   check(root >= 0 && root < size_, "broadcast_bytes", "the root is out of range");
+  const WaitingIn mark("broadcast_bytes");
   if (size_ > 1) host_->broadcast_bytes(bytes, root);
 }
 
 std::vector<Bytes> Comm::gather_bytes(std::span<const std::byte> bytes, int root) const {
   check(root >= 0 && root < size_, "gather_bytes", "the root is out of range");
+  const WaitingIn mark("gather_bytes");
   if (size_ > 1) return host_->gather_bytes(bytes, root);
   return {Bytes(bytes.begin(), bytes.end())};
 }
 
 std::vector<Bytes> Comm::all_gather_bytes(std::span<const std::byte> bytes) const {
+  const WaitingIn mark("all_gather_bytes");
   if (size_ > 1) return host_->all_gather_bytes(bytes);
   return {Bytes(bytes.begin(), bytes.end())};
 }
 
-std::int64_t Comm::all_reduce_sum(std::int64_t value) const {
-  return size_ > 1 ? host_->all_reduce(value, ReduceOp::sum) : value;
-}
-std::int64_t Comm::all_reduce_max(std::int64_t value) const {
-  return size_ > 1 ? host_->all_reduce(value, ReduceOp::max) : value;
-}
-std::int64_t Comm::all_reduce_min(std::int64_t value) const {
-  return size_ > 1 ? host_->all_reduce(value, ReduceOp::min) : value;
-}
+std::int64_t Comm::all_reduce_sum(std::int64_t value) const { return reduce(value, ReduceOp::sum); }
+std::int64_t Comm::all_reduce_max(std::int64_t value) const { return reduce(value, ReduceOp::max); }
+std::int64_t Comm::all_reduce_min(std::int64_t value) const { return reduce(value, ReduceOp::min); }
 
 SendHandle Comm::isend_bytes(Bytes bytes, int peer, int tag) const {
   check_peer("send_bytes", peer);
@@ -170,17 +183,20 @@ SendHandle Comm::isend_bytes(Bytes bytes, int peer, int tag) const {
 }
 
 void Comm::send_bytes(std::span<const std::byte> bytes, int peer, int tag) const {
+  const WaitingIn mark("send_bytes");
   isend_bytes(Bytes(bytes.begin(), bytes.end()), peer, tag).wait();
 }
 
 Bytes Comm::receive_bytes(int peer, int tag) const {
   check_peer("receive_bytes", peer);
+  const WaitingIn mark("receive_bytes");
   return host_->receive(peer, tag).bytes;
 }
 
 Message Comm::receive_message(int peer_or_any, int tag) const {
   if (peer_or_any != any_rank) check_peer("receive_message", peer_or_any);
   check(size_ > 1, "receive_message", "nobody can send to a communicator of one rank");
+  const WaitingIn mark("receive_message");
   return host_->receive(peer_or_any, tag);
 }
 

@@ -95,6 +95,7 @@ class Comm {
  private:
   TensorTransport& transport(const TensorView& view, std::string_view op) const;
   void reduce(const TensorView& x, ReduceOp op, Stream stream) const;
+  std::int64_t reduce(std::int64_t value, ReduceOp op) const;
   void check_peer(std::string_view op, int peer) const;
   Comm bound_like_this(std::unique_ptr<HostTransport> host) const;
 

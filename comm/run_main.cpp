@@ -2,21 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstdio>
-#include <string>
 
 #include "comm/agree.hpp"
-#include "comm/hosts.hpp"
+#include "comm/watchdog.hpp"
 
 namespace millrace {
 namespace {
-
-struct Failure {
-  int exit_code = 1;
-  bool is_peers = false;  // another rank's, which reports it
-  std::string message;
-};
 
 Failure current_failure() {
   try {
@@ -29,23 +21,25 @@ Failure current_failure() {
   }
 }
 
-void print(const std::string& message) {
-  std::fflush(stdout);
-  fmt::print(stderr, "millrace: {}\n", message);
-  std::fflush(stderr);
+int run_watched(const std::string& program, const Environment& environment,
+                const std::function<int(const Environment&)>& body) {
+  Watchdog watchdog(environment.world(), program);
+  try {
+    return body(environment);
+  } catch (...) {
+    return watchdog.fail(current_failure());
+  }
 }
 
 }  // namespace
 
-int run_main(const std::function<int(const Environment&)>& body) {
-  Environment environment;
+int run_main(const std::string& program, const std::function<int(const Environment&)>& body) {
   try {
-    return body(environment);
-  } catch (...) {
-    const Failure failure = current_failure();
-    print(failure.message);
-    if (environment.world().size() > 1) Environment::abort_job(failure.exit_code);
-    return failure.exit_code;
+    const Environment environment;
+    return run_watched(program, environment, body);
+  } catch (const std::exception& e) {  // before the watchdog could start
+    fmt::print(stderr, "{}: {}\n", program, e.what());
+    return current_failure().exit_code;
   }
 }
 

@@ -1,0 +1,26 @@
+#include "comm/progress.hpp"
+
+namespace millrace {
+namespace {
+
+thread_local Progress* watched = nullptr;
+
+}  // namespace
+
+void watch_this_thread(Progress* progress) { watched = progress; }
+
+void mark_step(std::int64_t step) {
+  if (watched != nullptr) watched->step.store(step, std::memory_order_relaxed);
+}
+
+WaitingIn::WaitingIn(const char* exchange) {
+  if (watched == nullptr) return;
+  outer_ = watched->waiting_in.load(std::memory_order_relaxed);
+  watched->waiting_in.store(exchange, std::memory_order_relaxed);
+}
+
+WaitingIn::~WaitingIn() {
+  if (watched != nullptr) watched->waiting_in.store(outer_, std::memory_order_relaxed);
+}
+
+}  // namespace millrace
