@@ -30,7 +30,7 @@ void EntrySorter::add(const SpoolEntry& entry) {
 
 void EntrySorter::spill() {
   if (!file_.is_open()) {
-    file_ = File::temporary(folder_);
+    file_ = PosixFile::temporary(folder_);
   }
   std::ranges::sort(entries_, before);
   const auto bytes = std::as_bytes(std::span(entries_));

@@ -9,7 +9,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/io/file.hpp"
+#include "core/io/posix_file.hpp"
 #include "core/io/spool.hpp"
 
 namespace millrace {
@@ -39,7 +39,7 @@ class EntrySorter {
   std::filesystem::path folder_;
   std::size_t run_entries_;
   std::vector<SpoolEntry> entries_;  // of the run being made
-  File file_;
+  PosixFile file_;
   std::int64_t file_bytes_ = 0;
   std::vector<Run> runs_;
   std::vector<std::size_t> heap_;  // runs by their current entry, smallest first

@@ -22,13 +22,13 @@ class OpenFiles {
   explicit OpenFiles(std::vector<std::filesystem::path> paths)
       : paths_(std::move(paths)), files_(paths_.size()) {}
 
-  const File& operator[](std::uint32_t index) {
+  const PosixFile& operator[](std::uint32_t index) {
     if (!files_[index].is_open()) {
       if (opened_.size() == most_open) {
-        files_[opened_.front()] = File();
+        files_[opened_.front()] = PosixFile();
         opened_.pop_front();
       }
-      files_[index] = File::open(paths_[index]);
+      files_[index] = PosixFile::open(paths_[index]);
       opened_.push_back(index);
     }
     return files_[index];
@@ -37,7 +37,7 @@ class OpenFiles {
  private:
   static constexpr std::size_t most_open = 256;
   std::vector<std::filesystem::path> paths_;
-  std::vector<File> files_;
+  std::vector<PosixFile> files_;
   std::deque<std::uint32_t> opened_;  // oldest first
 };
 
@@ -58,11 +58,14 @@ Survey survey(const std::vector<std::filesystem::path>& files, EntrySorter& sort
     if (i == 0) {
       survey.header = header;
     } else if (header.fingerprint != survey.header.fingerprint ||
-               header.prompt_bytes != survey.header.prompt_bytes) {
+               header.prompt_begin != survey.header.prompt_begin ||
+               header.prompt_end != survey.header.prompt_end) {
       throw UserError(
-          "{} and {} belong to different jobs (fingerprint {}, {} bytes of prompts; {}, {})",
+          "{} and {} belong to different jobs: fingerprint {}, bytes {} to {} of the prompts; "
+          "fingerprint {}, bytes {} to {}",
           files[0].string(), files[i].string(), survey.header.fingerprint,
-          survey.header.prompt_bytes, header.fingerprint, header.prompt_bytes);
+          survey.header.prompt_begin, survey.header.prompt_end, header.fingerprint,
+          header.prompt_begin, header.prompt_end);
     }
     while (auto record = reader.next()) {
       if (record->range) {
@@ -148,24 +151,24 @@ class Audit {
 
 }  // namespace
 
-std::optional<std::vector<RangeLines>> tile(std::span<const RangeLines> ranges,
-                                            std::int64_t prompt_bytes) {
+std::optional<std::vector<RangeLines>> tile(std::span<const RangeLines> ranges, std::int64_t begin,
+                                            std::int64_t end) {
   // From the end backwards: which positions can be continued to the end of the file, and by which
   // range.
   std::vector<RangeLines> sorted(ranges.begin(), ranges.end());
   std::ranges::sort(sorted, std::greater<>(), &RangeLines::begin);
-  std::map<std::int64_t, const RangeLines*> onward{{prompt_bytes, nullptr}};
+  std::map<std::int64_t, const RangeLines*> onward{{end, nullptr}};
   for (const RangeLines& range : sorted) {
     if (range.begin < range.end && onward.contains(range.end)) {
       onward.emplace(range.begin, &range);
     }
   }
   std::vector<RangeLines> tiles;
-  for (auto at = onward.find(0); at != onward.end() && at->second != nullptr;
+  for (auto at = onward.find(begin); at != onward.end() && at->second != nullptr;
        at = onward.find(at->second->end)) {
     tiles.push_back(*at->second);
   }
-  if (prompt_bytes != 0 && tiles.empty()) {
+  if (begin != end && tiles.empty()) {
     return std::nullopt;
   }
   return tiles;
@@ -178,12 +181,13 @@ MergeResult merge_spool(const MergeOptions& options, const MergeConsumer& consum
   }
   EntrySorter sorter(options.folder, options.memory_bytes);
   const Survey survey = millrace::survey(paths, sorter);
-  const auto tiles = tile(survey.ranges, survey.header.prompt_bytes);
+  const auto tiles = tile(survey.ranges, survey.header.prompt_begin, survey.header.prompt_end);
   if (!tiles) {
     throw UserError(
-        "the prompt file was not read to its end: the {} ranges in {} do not cover its {} bytes{}",
-        survey.ranges.size(), options.folder.string(), with_commas(survey.header.prompt_bytes),
-        describe(survey.damage));
+        "the prompt file was not read to its end: the {} ranges in {} do not cover bytes {} to "
+        "{}{}",
+        survey.ranges.size(), options.folder.string(), survey.header.prompt_begin,
+        survey.header.prompt_end, describe(survey.damage));
   }
   MergeResult result;
   for (const RangeLines& range : *tiles) {

@@ -21,23 +21,22 @@ struct MergeOptions {
 };
 
 struct MergeResult {
-  std::int64_t lines = 0;  // of the prompt file; each was handed to the consumer once
+  std::int64_t lines = 0;  // that the job had to answer; each was handed to the consumer once
   SpoolDamage damage;      // over all spool files: what had to be done again by a later run
 };
 
-// Called once per line of the prompt file, indices 0, 1, 2, ...
+// Called once per line, in the order of the prompt file, with index 0, 1, 2, ...
 using MergeConsumer = std::function<void(std::int64_t index, FinishedRequest&& request)>;
 
 // Throws UserError when there is no spool, when its files belong to different jobs (fingerprint or
-// size of the prompt file differ), when the counted ranges do not cover the prompt file, or when
-// any line has no result or more than one: the counts are named. Most of that is found before the
-// first request is handed out.
+// part of the prompt file differ), when the counted ranges do not cover that part, or when any line
+// has no result or more than one: the counts are named. Most of that is found before the first
+// request is handed out.
 MergeResult merge_spool(const MergeOptions& options, const MergeConsumer& consumer);
 
 // Picks of `ranges`, which may overlap when several runs read the same file, those that tile
-// [0, prompt_bytes) without gap or overlap, in order. Empty when none do; a file of 0 bytes needs
-// none.
-std::optional<std::vector<RangeLines>> tile(std::span<const RangeLines> ranges,
-                                            std::int64_t prompt_bytes);
+// [begin, end) without gap or overlap, in order. Empty when none do; no bytes need no range.
+std::optional<std::vector<RangeLines>> tile(std::span<const RangeLines> ranges, std::int64_t begin,
+                                            std::int64_t end);
 
 }  // namespace millrace

@@ -2,18 +2,22 @@
 //
 // .txt: the line is the prompt, as it stands (a \r before the newline is not part of it).
 // .jsonl: an object with "prompt" (text, or an array of token ids) or "messages" (a chat, rendered
-// by the model's template), optionally "id" (a string or integer) and sampling fields by the names
-// that vLLM uses: temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
-// frequency_penalty, seed, max_tokens, min_tokens, stop, stop_token_ids, ignore_eos,
-// include_stop_str_in_output, skip_special_tokens, add_special_tokens, logit_bias, logprobs, n.
-// null means "not given". What is not given has the job's default. A field of another name, or one
-// that is given twice, is an error. An empty line is an error in both formats (it stays a line of
-// the file and has a result).
+// by the model's template), and optionally
+//   "id"          a string or a whole number, handed back as a string
+//   sampling      temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
+//                 frequency_penalty, logit_bias, seed, max_tokens, min_tokens, stop,
+//                 stop_token_ids, ignore_eos, include_stop_str_in_output, skip_special_tokens,
+//                 logprobs, n
+//   tokenizing    add_special_tokens (for a text prompt), add_generation_prompt and
+//                 chat_template_kwargs (for messages)
+// by the names and meanings that vLLM uses. null means "not given"; what is not given has the job's
+// default. A field of another name, or one that is given twice, is an error.
+//
+// An empty line is an error in both formats: it stays a line of the file and has a result.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <string_view>
 
 namespace millrace {
@@ -26,25 +30,30 @@ class ChatTemplate;
 enum class PromptFormat : std::uint8_t { text, json_lines };
 
 // By the file's ending: ".txt" or ".jsonl". Throws UserError for any other.
-PromptFormat prompt_format(const std::string& path);
+PromptFormat prompt_format(std::string_view path);
 
 struct PromptLineOptions {
+  PromptFormat format = PromptFormat::text;
   std::int32_t max_model_len = 0;  // prompt and at least one new token must fit
   std::int32_t vocab_size = 0;     // token ids must be below
-  bool add_special_tokens = true;  // to text prompts; a chat template writes its own
 };
 
 class PromptLineParser {
  public:
-  // The references must outlive the parser; `chat` may be null: then "messages" is an error.
+  // The tokenizer and the template must outlive the parser; without a template "messages" is an
+  // error.
   PromptLineParser(PromptLineOptions options, const SamplingParams& defaults,
-                   const Tokenizer& tokenizer, const ChatTemplate* chat);
+                   const Tokenizer& tokenizer, const ChatTemplate* chat_template);
   ~PromptLineParser();
   PromptLineParser(PromptLineParser&&) noexcept;
 
-  // `line` is without its newline. Never throws for what a line contains: a bad line gives a
-  // Request whose `error` says what is wrong, naming the field and the value. One thread at a time.
-  Request parse(PromptFormat format, std::int64_t offset, std::string_view line) const;
+  // `line` is without its newline; `offset` is where it begins in the file. Never throws for what a
+  // line contains: a bad line gives a Request whose `error` says what is wrong, naming field and
+  // value.
+  Request parse(std::int64_t offset, std::string_view line);
+
+  // The Request for a line that was not read to its end because it is longer than `limit` bytes.
+  static Request too_long(std::int64_t offset, std::int64_t limit);
 
  private:
   class Impl;

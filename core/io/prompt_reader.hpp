@@ -1,10 +1,10 @@
 // Streams the prompt file: takes byte ranges, parses and tokenizes their lines on a thread of its
-// own, and hands requests to the engine through a queue bounded in bytes. Memory does not depend on
-// the length of the file. A line belongs to the range that holds its first byte.
+// own, and hands requests to the engine through a bounded queue. Memory does not depend on the
+// length of the file. A line belongs to the range that holds its first byte.
 //
 // A line that is no valid prompt still becomes a Request, with `error` set: each line of the file
 // has exactly one result. Errors of the file itself (unreadable, shorter than before) are thrown by
-// take() and wait().
+// take() and wait(), after the requests that were read before.
 #pragma once
 
 #include <cstddef>
@@ -15,30 +15,30 @@
 #include <string>
 #include <vector>
 
+#include "comm/work_server.hpp"
 #include "core/engine/request_source.hpp"
 #include "core/io/prompt_line.hpp"
 #include "core/io/spool.hpp"
 
 namespace millrace {
 
-struct ByteRange;
-
 struct PromptReaderOptions {
   std::string path;
-  PromptFormat format = PromptFormat::text;
   std::int64_t max_line_bytes = 64 << 20;  // longer lines are that line's error
-  std::int64_t queue_bytes = 8 << 20;      // of parsed requests that wait for the engine
+  // Requests that wait for the engine. Few, so that the last ranges of the file go to whoever is
+  // free and not to whoever reads fastest; bytes, so that long prompts do not fill the memory.
+  std::size_t queue_requests = 256;
+  std::int64_t queue_bytes = 8 << 20;
 };
 
 class PromptReader : public RequestSource {
  public:
-  // `next_range` is called on the reader's thread until it returns nothing (WorkClient::next).
-  // `count_lines` is called on the reader's thread after the last line of a range was queued.
-  // `parser` must outlive the reader.
-  PromptReader(PromptReaderOptions options, const PromptLineParser& parser,
+  // `next_range` (WorkClient::next) is called on the reader's thread until it returns nothing.
+  // `count_lines` (SpoolWriter::put) is called there after the last line of a range was queued.
+  PromptReader(PromptReaderOptions options, PromptLineParser parser,
                std::function<std::optional<ByteRange>()> next_range,
                std::function<void(const RangeLines&)> count_lines);
-  // Stops the thread, also when requests are left.
+  // Stops the thread, also when requests are left; waits for a call of `next_range` to return.
   ~PromptReader() override;
   PromptReader(const PromptReader&) = delete;
   PromptReader& operator=(const PromptReader&) = delete;
@@ -46,7 +46,8 @@ class PromptReader : public RequestSource {
   bool take(std::vector<Request>& out, std::size_t limit) override;
   void wait() override;
 
-  std::int64_t bytes_read() const;  // of the ranges taken so far, by this replica
+  // By this reader so far; any thread.
+  std::int64_t bytes_read() const;
   std::int64_t lines_read() const;
 
  private:

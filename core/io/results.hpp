@@ -6,17 +6,22 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <string>
 
 namespace millrace {
 
 struct FinishedRequest;
 struct Report;
 
+// Raised when the layout of the HDF5 file changes; readers refuse newer files.
+inline constexpr std::int64_t result_schema_version = 1;
+
 enum class ResultFormat : std::uint8_t { hdf5, json_lines };
 
 // By the file's ending: .h5 or .hdf5, or .jsonl. Throws UserError for any other.
 ResultFormat result_format(const std::filesystem::path& output);
+
+// FILE.jsonl.report.h5 beside FILE.jsonl; an HDF5 file holds its report itself.
+std::filesystem::path report_path(const std::filesystem::path& output);
 
 // Throws UserError when `output` cannot be written: its folder is missing or not writable, or it
 // (or the report beside it) exists and `overwrite` is false. Called at the start of a job, before
@@ -29,19 +34,18 @@ struct ResultOptions {
   bool prompt_token_ids = false;  // --return-prompt-token-ids
 };
 
-// Writes one result file. add() and finish() throw UserError when the disk is full or the file
-// cannot be written; nothing is left under the final name then.
+// Writes one result file, mode 0600. add() and finish() throw UserError when the disk is full or
+// the file cannot be written; nothing has the final name then. Destroyed without finish(), it
+// removes what it wrote.
 class ResultWriter {
  public:
   virtual ~ResultWriter() = default;
-  // In the order of the prompt file: `index` is the number of the line, from 0, ascending.
+  // Rows of the file, in the order of the prompt file: `index` is the number of the line, counted
+  // from 0.
   virtual void add(std::int64_t index, const FinishedRequest& request) = 0;
   // Completes the file (with JSON Lines, also the report beside it) and gives it its final name.
   virtual void finish(const Report& report) = 0;
 };
-
-// FILE.report.h5 for FILE.jsonl.
-std::filesystem::path report_path(const std::filesystem::path& output);
 
 std::unique_ptr<ResultWriter> open_results(const ResultOptions& options);
 

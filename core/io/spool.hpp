@@ -30,8 +30,9 @@ inline constexpr std::uint32_t spool_schema_version = 1;
 // The first frame of each spool file.
 struct SpoolHeader {
   std::string fingerprint;        // of model, prompts and settings: what must be equal to resume
-  std::int64_t prompt_bytes = 0;  // size of the prompt file
-  std::int32_t run = 0;           // 0 for the first attempt, counted up by each resume
+  std::int64_t prompt_begin = 0;  // the bytes of the prompt file whose lines the job answers
+  std::int64_t prompt_end = 0;
+  std::int32_t run = 0;  // 0 for the first attempt, counted up by each resume
   std::int32_t replica = 0;
 };
 

@@ -92,7 +92,8 @@ void append_frame(std::vector<std::byte>& out, const SpoolHeader& header) {
   append(out, FrameType::header, [&](ByteWriter& payload) {
     payload.value(spool_schema_version);
     payload.text(header.fingerprint);
-    payload.value(header.prompt_bytes);
+    payload.value(header.prompt_begin);
+    payload.value(header.prompt_end);
     payload.value(header.run);
     payload.value(header.replica);
   });
@@ -147,7 +148,8 @@ SpoolHeader decode_spool_header(std::span<const std::byte> payload) {
   }
   SpoolHeader header;
   header.fingerprint = in.text();
-  header.prompt_bytes = in.value<std::int64_t>();
+  header.prompt_begin = in.value<std::int64_t>();
+  header.prompt_end = in.value<std::int64_t>();
   header.run = in.value<std::int32_t>();
   header.replica = in.value<std::int32_t>();
   in.expect_end();
@@ -182,7 +184,7 @@ FinishedRequest decode_request(std::span<const std::byte> payload) {
   return request;
 }
 
-FinishedRequest read_request(const File& file, const SpoolEntry& entry) {
+FinishedRequest read_request(const PosixFile& file, const SpoolEntry& entry) {
   std::vector<std::byte> payload(entry.bytes);
   if (file.read_at(entry.position, payload) == payload.size()) {
     try {

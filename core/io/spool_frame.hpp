@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/io/file.hpp"
+#include "core/io/posix_file.hpp"
 #include "core/io/spool.hpp"
 
 namespace millrace {
@@ -38,7 +38,7 @@ SpoolHeader decode_spool_header(std::span<const std::byte> payload);
 RangeLines decode_range(std::span<const std::byte> payload);
 FinishedRequest decode_request(std::span<const std::byte> payload);
 // The request that a SpoolReader of `file` found at `entry`. Throws UserError when it is not there.
-FinishedRequest read_request(const File& file, const SpoolEntry& entry);
+FinishedRequest read_request(const PosixFile& file, const SpoolEntry& entry);
 // Only the line's byte offset, which stands first.
 std::int64_t decode_line_offset(std::span<const std::byte> payload);
 

@@ -4,7 +4,7 @@
 
 #include "core/io/byte_codec.hpp"
 #include "core/io/crc32c.hpp"
-#include "core/io/file.hpp"
+#include "core/io/posix_file.hpp"
 #include "core/io/spool.hpp"
 #include "core/io/spool_frame.hpp"
 #include "kernels/base/error.hpp"
@@ -41,7 +41,8 @@ std::int32_t next_spool_run(const std::filesystem::path& folder) {
 
 class SpoolReader::Impl {
  public:
-  explicit Impl(const std::filesystem::path& path) : file_(File::open(path)), size_(file_.size()) {
+  explicit Impl(const std::filesystem::path& path)
+      : file_(PosixFile::open(path)), size_(file_.size()) {
     std::vector<std::byte> magic(spool_magic.size());
     if (file_.read_at(0, magic) < magic.size() ||
         !std::ranges::equal(magic, std::as_bytes(std::span(spool_magic)))) {
@@ -125,7 +126,7 @@ class SpoolReader::Impl {
 
   static constexpr std::size_t window_bytes = 256 << 10;
 
-  File file_;
+  PosixFile file_;
   std::int64_t size_ = 0;
   SpoolHeader header_;
   std::int64_t position_ = 0;  // of the next frame

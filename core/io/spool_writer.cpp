@@ -5,7 +5,7 @@
 #include <thread>
 #include <utility>
 
-#include "core/io/file.hpp"
+#include "core/io/posix_file.hpp"
 #include "core/io/spool.hpp"
 #include "core/io/spool_frame.hpp"
 #include "kernels/base/error.hpp"
@@ -29,15 +29,15 @@ std::int64_t memory_bytes(const FinishedRequest& request) {
   return static_cast<std::int64_t>(bytes);
 }
 
-File create_spool(const SpoolWriterOptions& options) {
+PosixFile create_spool(const SpoolWriterOptions& options) {
   std::error_code error;
   std::filesystem::create_directory(options.folder, error);
   if (error) {
     throw UserError("cannot create {}: {}", options.folder.string(), error.message());
   }
-  return File::create(options.folder / fmt::format("run-{:04}.replica-{:04}.spool",
-                                                   options.header.run, options.header.replica),
-                      true);
+  return PosixFile::create(options.folder / fmt::format("run-{:04}.replica-{:04}.spool",
+                                                        options.header.run, options.header.replica),
+                           true);
 }
 
 }  // namespace
@@ -188,7 +188,7 @@ class SpoolWriter::Impl {
   static constexpr std::size_t write_bytes = 1 << 20;
 
   SpoolWriterOptions options_;
-  File file_;
+  PosixFile file_;
   std::filesystem::path path_;
   std::vector<std::byte> buffer_;
   std::int64_t durable_ = 0;  // records that are on the disk

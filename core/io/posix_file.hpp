@@ -11,21 +11,21 @@
 
 namespace millrace {
 
-class File {
+class PosixFile {
  public:
   // For reading.
-  static File open(const std::filesystem::path& path);
+  static PosixFile open(const std::filesystem::path& path);
   // For writing, mode 0600. An existing file is emptied, or with `exclusive` an error.
-  static File create(const std::filesystem::path& path, bool exclusive = false);
+  static PosixFile create(const std::filesystem::path& path, bool exclusive = false);
   // For reading and writing, without a name in `folder`: gone when closed.
-  static File temporary(const std::filesystem::path& folder);
+  static PosixFile temporary(const std::filesystem::path& folder);
 
-  File() = default;
-  ~File();
-  File(File&& other) noexcept;
-  File& operator=(File&& other) noexcept;
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
+  PosixFile() = default;
+  ~PosixFile();
+  PosixFile(PosixFile&& other) noexcept;
+  PosixFile& operator=(PosixFile&& other) noexcept;
+  PosixFile(const PosixFile&) = delete;
+  PosixFile& operator=(const PosixFile&) = delete;
 
   bool is_open() const { return descriptor_ >= 0; }
   const std::filesystem::path& path() const { return path_; }
@@ -41,7 +41,7 @@ class File {
   void close();
 
  private:
-  File(int descriptor, std::filesystem::path path);
+  PosixFile(int descriptor, std::filesystem::path path);
 
   int descriptor_ = -1;
   std::filesystem::path path_;

@@ -1,4 +1,4 @@
-#include "core/io/file.hpp"
+#include "core/io/posix_file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -29,15 +29,15 @@ int open_retrying(const char* path, int flags) {
 
 }  // namespace
 
-File::File(int descriptor, std::filesystem::path path)
+PosixFile::PosixFile(int descriptor, std::filesystem::path path)
     : descriptor_(descriptor), path_(std::move(path)) {}
 
-File File::open(const std::filesystem::path& path) {
+PosixFile PosixFile::open(const std::filesystem::path& path) {
   const int descriptor = open_retrying(path.c_str(), O_RDONLY);
   if (descriptor < 0) {
     fail("open", path, errno);
   }
-  File file(descriptor, path);
+  PosixFile file(descriptor, path);
   struct stat status {};
   if (::fstat(descriptor, &status) != 0) {
     fail("open", path, errno);
@@ -48,7 +48,7 @@ File File::open(const std::filesystem::path& path) {
   return file;
 }
 
-File File::create(const std::filesystem::path& path, bool exclusive) {
+PosixFile PosixFile::create(const std::filesystem::path& path, bool exclusive) {
   const int descriptor =
       open_retrying(path.c_str(), O_RDWR | O_CREAT | (exclusive ? O_EXCL : O_TRUNC));
   if (descriptor < 0) {
@@ -57,7 +57,7 @@ File File::create(const std::filesystem::path& path, bool exclusive) {
   return {descriptor, path};
 }
 
-File File::temporary(const std::filesystem::path& folder) {
+PosixFile PosixFile::temporary(const std::filesystem::path& folder) {
   // mkstemp and unlink, not O_TMPFILE: NFS and some cluster file systems have no O_TMPFILE.
   std::string name = (folder / "sort-XXXXXX").string();
   const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
@@ -68,22 +68,22 @@ File File::temporary(const std::filesystem::path& folder) {
   return {descriptor, name};
 }
 
-File::~File() {
+PosixFile::~PosixFile() {
   if (is_open()) {
     ::close(descriptor_);
   }
 }
 
-File::File(File&& other) noexcept
+PosixFile::PosixFile(PosixFile&& other) noexcept
     : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
 
-File& File::operator=(File&& other) noexcept {
+PosixFile& PosixFile::operator=(PosixFile&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(path_, other.path_);
   return *this;
 }
 
-std::int64_t File::size() const {
+std::int64_t PosixFile::size() const {
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) {
     fail("read", path_, errno);
@@ -91,7 +91,7 @@ std::int64_t File::size() const {
   return status.st_size;
 }
 
-std::size_t File::read_at(std::int64_t position, std::span<std::byte> bytes) const {
+std::size_t PosixFile::read_at(std::int64_t position, std::span<std::byte> bytes) const {
   std::size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t count = ::pread(descriptor_, bytes.data() + done, bytes.size() - done,
@@ -110,7 +110,7 @@ std::size_t File::read_at(std::int64_t position, std::span<std::byte> bytes) con
   return done;
 }
 
-void File::write(std::span<const std::byte> bytes) {
+void PosixFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t count = ::write(descriptor_, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) {
@@ -123,13 +123,13 @@ void File::write(std::span<const std::byte> bytes) {
   }
 }
 
-void File::sync() {
+void PosixFile::sync() {
   if (::fdatasync(descriptor_) != 0) {
     fail("write", path_, errno);
   }
 }
 
-void File::close() {
+void PosixFile::close() {
   // A failed close has closed the descriptor all the same (Linux): never again.
   if (is_open() && ::close(std::exchange(descriptor_, -1)) != 0) {
     fail("write", path_, errno);

@@ -1,0 +1,168 @@
+#include "core/io/hdf5_report.hpp"
+
+#include <numeric>
+
+namespace millrace {
+namespace {
+
+using hdf5::Object;
+
+// A table of plain rows is a group of columns; `columns` names each column and its member once, for
+// writing and reading.
+template <typename Row, typename Member>
+void write_column(const Object& group, const char* name, const std::vector<Row>& rows,
+                  Member Row::*member) {
+  if constexpr (std::is_same_v<Member, std::string>) {
+    std::vector<std::string> values;
+    for (const Row& row : rows) {
+      values.push_back(row.*member);
+    }
+    hdf5::write_strings(group, name, values);
+  } else {
+    hdf5::ColumnWriter<Member> column(group, name);
+    for (const Row& row : rows) {
+      column.append(row.*member);
+    }
+    column.flush();
+  }
+}
+
+template <typename Row, typename Member>
+void read_column(const Object& group, const char* name, std::vector<Row>& rows,
+                 Member Row::*member) {
+  if constexpr (std::is_same_v<Member, std::string>) {
+    const std::vector<std::string> values = hdf5::read_strings(group, name);
+    rows.resize(values.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      rows[i].*member = values[i];
+    }
+  } else {
+    hdf5::ColumnReader<Member> column(group, name);
+    rows.resize(static_cast<std::size_t>(column.size()));
+    for (Row& row : rows) {
+      row.*member = column.next();
+    }
+  }
+}
+
+// Calls visit(name, member) for every column.
+void columns(const RankRow*, auto visit) {
+  visit("rank", &RankRow::rank);
+  visit("host", &RankRow::host);
+  visit("device", &RankRow::device);
+  visit("data", &RankRow::data);
+  visit("pipeline", &RankRow::pipeline);
+  visit("tensor", &RankRow::tensor);
+  visit("layer_begin", &RankRow::layer_begin);
+  visit("layer_end", &RankRow::layer_end);
+}
+
+void columns(const LinkRow*, auto visit) {
+  visit("communicator", &LinkRow::communicator);
+  visit("from", &LinkRow::from);
+  visit("to", &LinkRow::to);
+  visit("transport", &LinkRow::transport);
+}
+
+void columns(const KvCacheRow*, auto visit) {
+  visit("rank", &KvCacheRow::rank);
+  visit("replica", &KvCacheRow::replica);
+  visit("weight_bytes", &KvCacheRow::weight_bytes);
+  visit("activation_bytes", &KvCacheRow::activation_bytes);
+  visit("cache_bytes", &KvCacheRow::cache_bytes);
+  visit("block_bytes", &KvCacheRow::block_bytes);
+  visit("blocks", &KvCacheRow::blocks);
+}
+
+void columns(const TimelineRow*, auto visit) {
+  visit("seconds", &TimelineRow::seconds);
+  visit("replica", &TimelineRow::replica);
+  visit("running", &TimelineRow::running);
+  visit("waiting", &TimelineRow::waiting);
+  visit("prompt_tokens", &TimelineRow::prompt_tokens);
+  visit("output_tokens", &TimelineRow::output_tokens);
+  visit("blocks_in_use", &TimelineRow::blocks_in_use);
+  visit("preemptions", &TimelineRow::preemptions);
+}
+
+template <typename Row>
+void write_table(const Object& group, const std::vector<Row>& rows) {
+  columns(static_cast<const Row*>(nullptr),
+          [&](const char* name, auto member) { write_column(group, name, rows, member); });
+}
+
+template <typename Row>
+std::vector<Row> read_table(const Object& group) {
+  std::vector<Row> rows;
+  columns(static_cast<const Row*>(nullptr),
+          [&](const char* name, auto member) { read_column(group, name, rows, member); });
+  return rows;
+}
+
+}  // namespace
+
+void write_report(const Object& file, const Report& report) {
+  const Object config = hdf5::create_group(file, "config");
+  for (const auto& [flag, value] : report.config) {
+    hdf5::write_attribute(config, flag, value);
+  }
+
+  const Object summary = hdf5::create_group(file, "summary");
+  hdf5::write_attribute(summary, "load_seconds", report.summary.load_seconds);
+  hdf5::write_attribute(summary, "run_seconds", report.summary.run_seconds);
+  hdf5::write_attribute(summary, "requests", report.summary.requests);
+  hdf5::write_attribute(summary, "errors", report.summary.errors);
+  hdf5::write_attribute(summary, "prompt_tokens", report.summary.prompt_tokens);
+  hdf5::write_attribute(summary, "output_tokens", report.summary.output_tokens);
+
+  const Object topology = hdf5::create_group(file, "topology");
+  write_table(hdf5::create_group(topology, "ranks"), report.ranks);
+  write_table(hdf5::create_group(topology, "links"), report.links);
+
+  const Object cache = hdf5::create_group(file, "kv_cache");
+  write_table(cache, report.kv_cache.ranks);
+  const std::vector<std::int64_t> blocks = replica_blocks(report.kv_cache);
+  const std::int64_t total = std::accumulate(blocks.begin(), blocks.end(), std::int64_t{0});
+  const KvCacheReport& kv = report.kv_cache;
+  hdf5::write_attribute(cache, "block_size", std::int64_t{kv.block_size});
+  hdf5::write_attribute(cache, "max_model_len", std::int64_t{kv.max_model_len});
+  hdf5::write_attribute(cache, "tokens", total * kv.block_size);
+  hdf5::write_attribute(cache, "predicted_concurrency",
+                        maximum_concurrency(total, kv.block_size, kv.max_model_len));
+  hdf5::write_attribute(cache, "achieved_concurrency", kv.peak_running);
+  hdf5::write_attribute(cache, "preemptions", kv.preemptions);
+  hdf5::write_attribute(cache, "limiting_rank", std::int64_t{limiting_rank(kv)});
+
+  write_table(hdf5::create_group(file, "timeline"), report.timeline);
+}
+
+Report read_report(const Object& file) {
+  Report report;
+  report.config = hdf5::read_text_attributes(hdf5::open_group(file, "config"));
+
+  const Object summary = hdf5::open_group(file, "summary");
+  report.summary.load_seconds = hdf5::read_real_attribute(summary, "load_seconds");
+  report.summary.run_seconds = hdf5::read_real_attribute(summary, "run_seconds");
+  report.summary.requests = hdf5::read_integer_attribute(summary, "requests");
+  report.summary.errors = hdf5::read_integer_attribute(summary, "errors");
+  report.summary.prompt_tokens = hdf5::read_integer_attribute(summary, "prompt_tokens");
+  report.summary.output_tokens = hdf5::read_integer_attribute(summary, "output_tokens");
+
+  const Object topology = hdf5::open_group(file, "topology");
+  report.ranks = read_table<RankRow>(hdf5::open_group(topology, "ranks"));
+  report.links = read_table<LinkRow>(hdf5::open_group(topology, "links"));
+
+  const Object cache = hdf5::open_group(file, "kv_cache");
+  KvCacheReport& kv = report.kv_cache;
+  kv.ranks = read_table<KvCacheRow>(cache);
+  kv.block_size = static_cast<std::int32_t>(hdf5::read_integer_attribute(cache, "block_size"));
+  kv.max_model_len =
+      static_cast<std::int32_t>(hdf5::read_integer_attribute(cache, "max_model_len"));
+  kv.peak_running = hdf5::read_integer_attribute(cache, "achieved_concurrency");
+  kv.preemptions = hdf5::read_integer_attribute(cache, "preemptions");
+
+  report.timeline = read_table<TimelineRow>(hdf5::open_group(file, "timeline"));
+  return report;
+}
+
+}  // namespace millrace

@@ -1,0 +1,112 @@
+#include "core/io/results.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "core/io/hdf5_results.hpp"
+#include "core/io/json_lines.hpp"
+#include "core/io/partial_file.hpp"
+#include "core/io/posix_file.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+class JsonLinesWriter : public ResultWriter {
+ public:
+  explicit JsonLinesWriter(const ResultOptions& options)
+      : partial_(options.output, options.overwrite),
+        file_(PosixFile::create(partial_.path())),
+        report_(report_path(options.output), options.overwrite, Hdf5Contents::report),
+        prompt_token_ids_(options.prompt_token_ids) {}
+
+  void add(std::int64_t index, const FinishedRequest& request) override {
+    append_json_line(buffer_, index, request, prompt_token_ids_);
+    if (buffer_.size() >= buffer_bytes) {
+      write();
+    }
+    report_.add(index, request);
+  }
+
+  void finish(const Report& report) override {
+    write();
+    file_.close();
+    // The report first: whoever sees the result finds the report beside it.
+    report_.finish(report);
+    partial_.complete();
+  }
+
+ private:
+  void write() {
+    file_.write(std::as_bytes(std::span(buffer_)));
+    buffer_.clear();
+    if (buffer_.capacity() > 4 * buffer_bytes) {
+      buffer_.shrink_to_fit();
+    }
+  }
+
+  static constexpr std::size_t buffer_bytes = 1 << 20;
+  PartialFile partial_;
+  PosixFile file_;
+  Hdf5ResultWriter report_;
+  bool prompt_token_ids_;
+  std::string buffer_;
+};
+
+void refuse_existing(const std::filesystem::path& path) {
+  if (std::filesystem::exists(std::filesystem::symlink_status(path))) {
+    throw UserError("{} exists already (--overwrite replaces it)", path.string());
+  }
+}
+
+}  // namespace
+
+ResultFormat result_format(const std::filesystem::path& output) {
+  const auto extension = output.extension();
+  if (extension == ".h5" || extension == ".hdf5") {
+    return ResultFormat::hdf5;
+  }
+  if (extension == ".jsonl") {
+    return ResultFormat::json_lines;
+  }
+  throw UserError("{}: a result file is named *.h5, *.hdf5 or *.jsonl", output.string());
+}
+
+std::filesystem::path report_path(const std::filesystem::path& output) {
+  return result_format(output) == ResultFormat::json_lines ? output.string() + ".report.h5"
+                                                           : output.string();
+}
+
+void check_output(const std::filesystem::path& output, bool overwrite) {
+  const auto folder = folder_of(output);
+  if (!std::filesystem::is_directory(folder)) {
+    throw UserError("cannot write {}: there is no folder {}", output.string(), folder.string());
+  }
+  if (std::filesystem::is_directory(output)) {
+    throw UserError("cannot write {}: it is a folder", output.string());
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    throw UserError("cannot write {}: {}: {}", output.string(), folder.string(),
+                    std::strerror(errno));
+  }
+  if (!overwrite) {
+    refuse_existing(output);
+    refuse_existing(report_path(output));
+  }
+}
+
+std::unique_ptr<ResultWriter> open_results(const ResultOptions& options) {
+  check_output(options.output, options.overwrite);
+  if (result_format(options.output) == ResultFormat::json_lines) {
+    return std::make_unique<JsonLinesWriter>(options);
+  }
+  return std::make_unique<Hdf5ResultWriter>(
+      options.output, options.overwrite,
+      options.prompt_token_ids ? Hdf5Contents::results_with_prompts : Hdf5Contents::results);
+}
+
+}  // namespace millrace
