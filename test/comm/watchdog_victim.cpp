@@ -1,5 +1,5 @@
-// A small program of many ranks that fails in a named way, for test_watchdog.py to start by mpirun.
-//   watchdog_victim CASE    see the table in main
+// A small program of many ranks that fails in a named way, for test_watchdog to start by mpirun.
+//   watchdog_victim CASE    a name in cases()
 #include <unistd.h>
 
 #include <chrono>
@@ -28,31 +28,27 @@ void steps(const Comm& world, int count, const std::function<void(int step)>& at
   }
 }
 
-// The last rank does `deed` in step 50 of very many.
-Body last_rank(const std::function<void()>& deed) {
-  return [deed](const Environment& environment) {
+// One rank (-1: the last) does `deed` in step 50 of very many.
+Body one_rank(int rank, const std::function<void()>& deed) {
+  return [rank, deed](const Environment& environment) {
     const Comm& world = environment.world();
     steps(world, 1'000'000, [&](int step) {
-      if (step == 50 && world.rank() == world.size() - 1) deed();
+      if (step == 50 && (world.rank() - rank) % world.size() == 0) deed();
     });
     return 0;
   };
 }
 
-Body first_rank_stops() {
-  return [](const Environment& environment) {
-    steps(environment.world(), 1'000'000, [&](int step) {
-      if (step == 50 && environment.world().rank() == 0) std::raise(SIGSTOP);
-    });
-    return 0;
-  };
-}
+Body last_rank(const std::function<void()>& deed) { return one_rank(-1, deed); }
+void stop() { std::raise(SIGSTOP); }
+void hang() { std::this_thread::sleep_for(std::chrono::hours(1)); }
 
-// Within a watchdog of the test's own, with little patience.
-Body hang(const WatchdogLimits& limits) {
-  return [limits](const Environment& environment) {
+// Within a watchdog of the test's own, that has little patience.
+Body impatient(const Body& body) {
+  return [body](const Environment& environment) {
+    const WatchdogLimits limits{.beat_seconds = 0.5, .silence_seconds = 3, .stall_seconds = 3};
     const Watchdog watchdog(environment.world(), "impatient", limits);
-    return last_rank([] { std::this_thread::sleep_for(std::chrono::hours(1)); })(environment);
+    return body(environment);
   };
 }
 
@@ -83,9 +79,9 @@ const std::map<std::string, Body>& cases() {
        }},
       {"killed", last_rank([] { std::raise(SIGKILL); })},
       {"exits", last_rank([] { _exit(0); })},
-      {"stopped", last_rank([] { std::raise(SIGSTOP); })},
-      {"first_rank_stopped", first_rank_stops()},
-      {"hangs", hang({.beat_seconds = 0.5, .stall_seconds = 3})},
+      {"stopped", impatient(last_rank(stop))},
+      {"first_rank_stopped", impatient(one_rank(0, stop))},
+      {"hangs", impatient(last_rank(hang))},
   };
   return table;
 }

@@ -1,0 +1,127 @@
+// Whole jobs that fail under mpirun: they end soon, with the right exit code and one line that
+// names the cause. The program that fails is watchdog_victim.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+
+struct Ended {
+  int exit_code = -1;
+  double seconds = 0;
+  std::vector<std::string> lines;  // of the program, without what mpirun adds
+};
+
+Ended run(int ranks, const std::string& name) {
+  const std::string command = "timeout --kill-after=5 60 " MILLRACE_MPIEXEC " -n " +
+                              std::to_string(ranks) + " --oversubscribe --bind-to none " +
+                              MILLRACE_VICTIM " " + name + " 2>&1";
+  Ended ended;
+  const auto start = std::chrono::steady_clock::now();
+  FILE* pipe = popen(command.c_str(), "r");
+  std::array<char, 4096> line{};
+  while (std::fgets(line.data(), line.size(), pipe) != nullptr) {
+    const std::string text(line.data());
+    if (text.starts_with("victim: ") || text.starts_with("impatient: ")) {
+      ended.lines.push_back(text.substr(0, text.find('\n')));
+    }
+  }
+  const int status = pclose(pipe);
+  ended.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  ended.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return ended;
+}
+
+TEST(RunMain, ASuccessfulJobSaysNothing) {
+  for (const int ranks : {1, 3}) {
+    const Ended ended = run(ranks, "success");
+    EXPECT_EQ(ended.exit_code, 0);
+    EXPECT_THAT(ended.lines, IsEmpty());
+  }
+}
+
+TEST(RunMain, AMistakeSeenByAllRanksIsPrintedOnce) {
+  for (const int ranks : {1, 4}) {
+    const Ended ended = run(ranks, "user_error_on_all");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_THAT(ended.lines, ElementsAre("victim: no such model: nowhere"));
+  }
+}
+
+TEST(RunMain, AMistakeAgreedByAllRanksNamesTheRankThatMetIt) {
+  const Ended ended = run(3, "user_error_agreed");
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_THAT(ended.lines,
+              ElementsAre(MatchesRegex("victim: rank 2 on host .*: file 7 is truncated")));
+}
+
+TEST(RunMain, AMistakeOnOneRankEndsTheJobThatWaitsForIt) {
+  const Ended ended = run(3, "user_error_on_one");
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_LT(ended.seconds, 15);
+  EXPECT_THAT(ended.lines, ElementsAre(MatchesRegex("victim: rank 2 on host .*: my disk is full")));
+}
+
+TEST(RunMain, TheSameMistakeOnSomeRanksIsPrintedOnce) {
+  const Ended ended = run(4, "user_error_on_some");
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_LT(ended.seconds, 15);
+  EXPECT_THAT(ended.lines,
+              ElementsAre(MatchesRegex("victim: rank 1 on host .*: no space in /scratch")));
+}
+
+TEST(RunMain, ABugHasItsOwnExitCode) {
+  const Ended ended = run(2, "bug_on_one");
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_THAT(ended.lines, ElementsAre(MatchesRegex("victim: rank 1 on host .*: index 3 of 2")));
+}
+
+TEST(Watchdog, AKilledRankEndsTheJob) {
+  const Ended ended = run(3, "killed");  // mpirun sees it first, and says so itself
+  EXPECT_EQ(ended.exit_code, 128 + 9);
+  EXPECT_LT(ended.seconds, 15);
+}
+
+TEST(Watchdog, ARankThatLeavesWithoutAWordEndsTheJob) {
+  const Ended ended = run(3, "exits");
+  EXPECT_NE(ended.exit_code, 0);
+  EXPECT_LT(ended.seconds, 15);
+}
+
+TEST(Watchdog, ASilentRankIsNamedWithItsLastStep) {
+  const Ended ended = run(3, "stopped");
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_LT(ended.seconds, 30);
+  EXPECT_THAT(ended.lines, ElementsAre(MatchesRegex(
+                               "impatient: rank 2 on host .* has been silent for 3 s, last seen "
+                               "in step [0-9]+.*: the job ends")));
+}
+
+TEST(Watchdog, RankZeroIsWatchedToo) {
+  const Ended ended = run(4, "first_rank_stopped");
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_LT(ended.seconds, 30);
+  EXPECT_THAT(
+      ended.lines,
+      ElementsAre(MatchesRegex("impatient: rank 0 on host .* has been silent for 3 s: .*")));
+}
+
+TEST(Watchdog, ARankThatHangsIsToldFromThoseThatWaitForIt) {
+  const Ended ended = run(3, "hangs");
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_LT(ended.seconds, 30);
+  EXPECT_THAT(ended.lines,
+              ElementsAre(MatchesRegex("impatient: rank 2 on host .* hangs in step 50: .*")));
+}
+
+}  // namespace
