@@ -1,4 +1,4 @@
-#include "core/weights/file.hpp"
+#include "core/weights/checkpoint_file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 
 namespace millrace {
 
-File::File(const std::filesystem::path& path) : path_(path) {
+CheckpointFile::CheckpointFile(const std::filesystem::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) throw UserError("{}: {}", path.string(), std::strerror(errno));
   struct stat status {};
@@ -24,16 +24,16 @@ File::File(const std::filesystem::path& path) : path_(path) {
   bytes_ = status.st_size;
 }
 
-File::~File() {
+CheckpointFile::~CheckpointFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-File::File(File&& other) noexcept
+CheckpointFile::CheckpointFile(CheckpointFile&& other) noexcept
     : path_(std::move(other.path_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       bytes_(other.bytes_) {}
 
-void File::read(std::int64_t offset, std::span<std::byte> to) const {
+void CheckpointFile::read(std::int64_t offset, std::span<std::byte> to) const {
   // Linux transfers at most 2 GiB a call.
   constexpr std::size_t most_per_call = std::size_t{1} << 30;
   std::size_t done = 0;

@@ -9,13 +9,13 @@
 
 namespace millrace {
 
-class File {
+class CheckpointFile {
  public:
   // Opens a regular file for reading. Throws UserError with the system's reason.
-  explicit File(const std::filesystem::path& path);
-  ~File();
-  File(File&& other) noexcept;
-  File& operator=(File&&) = delete;
+  explicit CheckpointFile(const std::filesystem::path& path);
+  ~CheckpointFile();
+  CheckpointFile(CheckpointFile&& other) noexcept;
+  CheckpointFile& operator=(CheckpointFile&&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   std::int64_t bytes() const { return bytes_; }  // when it was opened
