@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/model/model_spec.hpp"
@@ -41,6 +42,8 @@ enum class WeightRole : std::uint8_t {
   down_bias,
 };
 
+std::string_view name(WeightRole role);
+
 // Which part of a tensor a tensor rank holds. Rows are output features.
 enum class Cut : std::uint8_t {
   none,               // all of it, on every tensor rank
@@ -50,7 +53,7 @@ enum class Cut : std::uint8_t {
   intermediate_rows,  // rows of the MLP's inner dimension
   intermediate_columns,
   vocab,            // rows of the vocabulary
-  first_rank_only,  // a bias that is added once, before the all-reduce: tensor rank 0 has it
+  first_rank_only,  // a bias that is added once, before the all-reduce: zeros on the other ranks
 };
 
 struct TensorSpec {
