@@ -33,15 +33,17 @@ struct ProgressState {
   std::int64_t prompt_bytes = 0;  // size of the prompt file
 };
 
-// "1,204/20,000 | 12,553 tok/s | 256 running, 31 waiting | KV 87% | ETA 0:04:10". While the file is
-// not read to its end its number of lines is estimated from what was read and marked with "~".
-// Tokens/s are of the output, since the line before. Errors are shown when there are any.
+// "1,204/~20,000 prompts (6%) | 12,553 tok/s | 256 running, 31 waiting | KV 87% | ETA 0:04:10".
+// While the file is not read to its end its number of lines is estimated from what was read and
+// marked with "~". Tokens/s are of the output, since the line before. Errors are shown when there
+// are any.
 std::string progress_line(const ProgressState& state);
 
-// Prints progress to a stream: redraws one line on a terminal, else a line every `log_seconds`.
-class Progress {
+// Prints progress to a stream: redraws one line on a terminal, else a line every
+// `log_seconds` (0: nothing).
+class ProgressDisplay {
  public:
-  Progress(std::FILE* stream, std::int64_t prompt_bytes, double log_seconds);
+  ProgressDisplay(std::FILE* stream, std::int64_t prompt_bytes, double log_seconds);
 
   // Prints when it is time to; cheap otherwise. `seconds` since the start.
   void update(const ProgressCounters& counters, double seconds);
@@ -55,7 +57,6 @@ class Progress {
   bool terminal_;
   double interval_seconds_;
   ProgressState state_;
-  bool printed_ = false;
 };
 
 }  // namespace millrace

@@ -46,6 +46,8 @@ const Json* Config::find(const char* field) const {
 
 bool Config::has(const char* field) const { return find(field) != nullptr; }
 
+bool Config::states(const char* field) const { return values_->contains(field); }
+
 void Config::fail(const char* field, std::string_view why) const {
   const Json* value = find(field);
   if (value == nullptr) throw UserError("{}: {}{} is missing: {}", source_, path_, field, why);

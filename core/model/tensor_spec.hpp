@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/model/model_spec.hpp"
@@ -42,8 +41,6 @@ enum class WeightRole : std::uint8_t {
   down_bias,
 };
 
-std::string_view name(WeightRole role);
-
 // Which part of a tensor a tensor rank holds. Rows are output features.
 enum class Cut : std::uint8_t {
   none,               // all of it, on every tensor rank
@@ -53,7 +50,7 @@ enum class Cut : std::uint8_t {
   intermediate_rows,  // rows of the MLP's inner dimension
   intermediate_columns,
   vocab,            // rows of the vocabulary
-  first_rank_only,  // a bias that is added once, before the all-reduce: zeros on the other ranks
+  first_rank_only,  // a bias that is added once, before the all-reduce: tensor rank 0 has it
 };
 
 struct TensorSpec {

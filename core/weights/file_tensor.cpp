@@ -22,7 +22,7 @@ bool is_plain_copy(StorageType type, DType dtype) {
 
 // The rectangle in units of the file: of every row, the blocks that hold the wanted columns.
 struct Rectangle {
-  const File& file;
+  const CheckpointFile& file;
   StorageType type;
   std::int64_t offset;         // of the first wanted block
   std::int64_t row_bytes;      // from row to row
@@ -118,8 +118,9 @@ void check_rectangle(const CheckpointTensor& tensor, Range rows, Range columns,
         "read", "the output has another shape than the rectangle");
 }
 
-std::int64_t read_rectangle(const File& file, std::int64_t offset, const CheckpointTensor& tensor,
-                            Range rows, Range columns, const TensorView& out) {
+std::int64_t read_rectangle(const CheckpointFile& file, std::int64_t offset,
+                            const CheckpointTensor& tensor, Range rows, Range columns,
+                            const TensorView& out) {
   check_rectangle(tensor, rows, columns, out);
   if (rows.count == 0 || columns.count == 0) return 0;
   if (tensor.shape.size() == 1 && out.is_contiguous()) {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "core/weights/file.hpp"
+#include "core/weights/checkpoint_file.hpp"
 #include "core/weights/printable.hpp"
 #include "kernels/base/error.hpp"
 
@@ -20,7 +20,7 @@ constexpr std::int64_t largest_alignment = std::int64_t{1} << 20;
 // Reads the header front to back through a window, checking every step against the file's size.
 class HeaderReader {
  public:
-  explicit HeaderReader(const File& file) : file_(file) {}
+  explicit HeaderReader(const CheckpointFile& file) : file_(file) {}
 
   std::int64_t position() const { return position_; }
 
@@ -85,7 +85,7 @@ class HeaderReader {
     used_ = 0;
   }
 
-  const File& file_;
+  const CheckpointFile& file_;
   std::vector<std::byte> window_;
   std::size_t used_ = 0;
   std::int64_t position_ = 0;
@@ -280,7 +280,7 @@ GgufTensor read_tensor(HeaderReader& in) {
 }
 
 // Offsets from the start of the data become offsets in the file. No two tensors may share bytes.
-void place_tensors(const HeaderReader& in, const File& file, std::int64_t data,
+void place_tensors(const HeaderReader& in, const CheckpointFile& file, std::int64_t data,
                    std::int64_t alignment, GgufHeader& header) {
   std::vector<const GgufTensor*> by_offset;
   for (auto& [key, tensor] : header.tensors) {
@@ -311,7 +311,7 @@ void place_tensors(const HeaderReader& in, const File& file, std::int64_t data,
 
 GgufHeader read_gguf_header(const std::filesystem::path& path) {
   static_assert(std::endian::native == std::endian::little, "GGUF is read as little-endian");
-  const File file(path);
+  const CheckpointFile file(path);
   HeaderReader in(file);
   GgufHeader header;
   header.path = path;

@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "core/weights/file.hpp"
+#include "core/weights/checkpoint_file.hpp"
 #include "core/weights/file_tensor.hpp"
 #include "core/weights/gguf.hpp"
 
@@ -36,7 +36,7 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
  private:
-  File file_;
+  CheckpointFile file_;
   std::map<std::string, GgufEntry, std::less<>> entries_;
 };
 

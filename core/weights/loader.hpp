@@ -23,12 +23,12 @@ struct LayerWeights {
   TensorView qkv_bias;   // [(heads + 2 * kv_heads) * head_dim]; empty: none
   QkNorm qk_norm;        // [head_dim] each; empty: none
   LinearWeight o;        // [hidden, heads * head_dim]; a partial sum over tensor ranks
-  TensorView o_bias;     // [hidden], zeros but on tensor rank 0; empty: none
+  TensorView o_bias;     // [hidden]; on tensor rank 0 only; empty: none
   NormWeights mlp_norm;  // [hidden]
   LinearWeight up;       // [inner, hidden]; gated: [2 * inner, hidden], gate rows before up rows
   TensorView up_bias;    // [inner] or [2 * inner]; empty: none
   LinearWeight down;     // [hidden, inner]; a partial sum over tensor ranks
-  TensorView down_bias;  // [hidden], zeros but on tensor rank 0; empty: none
+  TensorView down_bias;  // [hidden]; on tensor rank 0 only; empty: none
 };
 
 struct LoadReport {

@@ -29,6 +29,10 @@ int cuda_device_count() {
   return cuda_is_built() ? MILLRACE_DISPATCH(Device::cuda(0), device_count) : 0;
 }
 
+std::int64_t device_memory_bytes(Device device) {
+  return MILLRACE_DISPATCH(device, memory_bytes, device);
+}
+
 Buffer::Buffer(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
   if (bytes == 0) return;
   data_ = MILLRACE_DISPATCH(device, allocate, bytes, device);

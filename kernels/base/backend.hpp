@@ -19,6 +19,7 @@ void* create_stream(Device device);
 void destroy_stream(Stream stream) noexcept;
 void synchronize(Stream stream);
 int device_count();
+std::int64_t memory_bytes(Device device);
 }  // namespace cpu
 
 namespace cuda {
@@ -31,6 +32,7 @@ void* create_stream(Device device);
 void destroy_stream(Stream stream) noexcept;
 void synchronize(Stream stream);
 int device_count();
+std::int64_t memory_bytes(Device device);
 }  // namespace cuda
 
 }  // namespace millrace

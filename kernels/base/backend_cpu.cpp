@@ -1,6 +1,7 @@
 // Host memory: large blocks come straight from mmap (zero pages until touched), small ones from the
 // C library; a CPU op has run when it returns, so streams are empty.
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -47,5 +48,9 @@ void destroy_stream(Stream) noexcept {}
 void synchronize(Stream) {}
 
 int device_count() { return 0; }
+
+std::int64_t memory_bytes(Device) {
+  return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+}
 
 }  // namespace millrace::cpu

@@ -90,4 +90,12 @@ int device_count() {
   return count;
 }
 
+std::int64_t memory_bytes(Device device) {
+  use_device(device);
+  std::size_t available = 0;
+  std::size_t total = 0;
+  cuda_check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+  return static_cast<std::int64_t>(total);
+}
+
 }  // namespace millrace::cuda

@@ -28,4 +28,7 @@ bool cuda_is_built();
 // CUDA devices that this process can see; 0 when there are none, no driver, or no CUDA backend.
 int cuda_device_count();
 
+// All memory of a device, used or not; of the CPU, the host's physical memory.
+std::int64_t device_memory_bytes(Device device);
+
 }  // namespace millrace

@@ -1,0 +1,16 @@
+// Which device this rank runs on.
+#pragma once
+
+#include "comm/comm.hpp"
+#include "core/config/run_config.hpp"
+#include "kernels/base/device.hpp"
+
+namespace millrace {
+
+// `node`: the ranks of this host; rank i takes its i-th GPU. Throws UserError when CUDA is asked
+// for and this binary has no CUDA backend, the host has no GPU, or it has more ranks than GPUs.
+// With `automatic` a host of fewer GPUs than ranks is an error too, since half a job on CPUs helps
+// nobody; a host without GPUs runs on CPUs.
+Device choose_device(DeviceChoice choice, const Comm& node);
+
+}  // namespace millrace

@@ -1,0 +1,15 @@
+// A whole job, from the command line to the result file. Every rank of the world runs it.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "comm/comm.hpp"
+
+namespace millrace {
+
+// Answers the exit code. Throws UserError for what the user can mend, on all ranks where the others
+// would otherwise wait. Collective over `world`.
+int run_job(const Comm& world, std::span<const std::string> arguments);
+
+}  // namespace millrace

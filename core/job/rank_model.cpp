@@ -1,0 +1,72 @@
+#include "core/job/rank_model.hpp"
+
+#include <fmt/format.h>
+
+#include "comm/agree.hpp"
+#include "core/job/device_choice.hpp"
+#include "core/job/host_resources.hpp"
+#include "core/plan/pick_grid.hpp"
+#include "core/plan/plan_options.hpp"
+#include "core/weights/checkpoint.hpp"
+
+namespace millrace {
+namespace {
+
+// What one rank of this host may use.
+std::int64_t memory_of_rank(const Device& device, const Comm& node, const EngineConfig& engine) {
+  if (device.is_cuda()) {
+    return static_cast<std::int64_t>(engine.gpu_memory_utilization *
+                                     static_cast<double>(device_memory_bytes(device)));
+  }
+  return static_cast<std::int64_t>(cpu_memory_utilization *
+                                   static_cast<double>(available_memory_bytes())) /
+         node.size();
+}
+
+}  // namespace
+
+JobPlan plan_job(const Comm& world, const RunConfig& config) {
+  JobPlan plan;
+  const Comm node = world.split_by_host();
+  ClusterShape cluster;
+  std::int64_t memory_bytes = 0;
+  agree(world, [&] {
+    plan.files = find_model(config.model.model);
+    plan.model = describe_model(plan.files);
+    plan.device = choose_device(config.engine.device, node);
+    memory_bytes = memory_of_rank(plan.device, node, config.engine);
+  });
+  cluster.ranks = world.size();
+  cluster.ranks_per_node = static_cast<int>(world.all_reduce_min(node.size()));
+  memory_bytes = world.all_reduce_min(memory_bytes);
+  plan.options = make_plan_options(plan.model.spec, config.model, config.engine, plan.device.kind,
+                                   memory_bytes);
+  plan.options.pipeline_partition = config.grid.pipeline_partition;
+  PickedGrid picked = pick_grid(plan.model, cluster, config.grid, plan.options);
+  plan.grid = std::move(picked.plan);
+  plan.explanation = std::move(picked.explanation);
+  return plan;
+}
+
+RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config) {
+  return agree(grid.world(), [&] {
+    RankModel rank;
+    const GridCoordinates at = grid.coordinates();
+    rank.slices = partition(plan.model.spec, grid.shape(), at, plan.options.pipeline_partition);
+    rank.plan =
+        plan.grid.ranks[static_cast<std::size_t>(at.pipeline * grid.shape().tensor + at.tensor)];
+    const std::unique_ptr<Checkpoint> checkpoint =
+        config.model.load_format == LoadFormat::dummy
+            ? make_dummy_checkpoint(plan.model, config.sampling.seed)
+            : open_checkpoint(plan.files);
+    const OwnedStream stream(plan.device);
+    rank.weights = load_weights(plan.model, *checkpoint, rank.slices,
+                                {.dtype = plan.options.dtype,
+                                 .device = plan.device,
+                                 .max_positions = plan.options.max_model_len},
+                                stream.stream());
+    return rank;
+  });
+}
+
+}  // namespace millrace

@@ -1,0 +1,40 @@
+// The model as this rank runs it: its place in the grid and its slice of the weights.
+#pragma once
+
+#include <memory>
+
+#include "comm/comm.hpp"
+#include "comm/grid.hpp"
+#include "core/config/run_config.hpp"
+#include "core/model/model_folder.hpp"
+#include "core/model/partition.hpp"
+#include "core/plan/grid_plan.hpp"
+#include "core/weights/loader.hpp"
+
+namespace millrace {
+
+// Which grid to run on, decided alike on all ranks before anything large is read.
+struct JobPlan {
+  ModelFiles files;
+  ModelDescription model;
+  Device device;
+  PlanOptions options;
+  GridPlan grid;
+  std::string explanation;  // of the grid, in one line
+};
+
+// Reads the model's configuration, looks at the hosts and chooses the grid. Throws on all ranks
+// alike. Collective over `world`.
+JobPlan plan_job(const Comm& world, const RunConfig& config);
+
+// This rank's weights, and their plan.
+struct RankModel {
+  RankSlices slices;
+  RankPlan plan;
+  RankWeights weights;
+};
+
+// Loads this rank's slices. Throws on all ranks when any fails. Collective over the grid's world.
+RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config);
+
+}  // namespace millrace

@@ -1,0 +1,194 @@
+#include "core/job/replica_job.hpp"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <mutex>
+
+#include "comm/agree.hpp"
+#include "comm/work_server.hpp"
+#include "core/config/sampling_defaults.hpp"
+#include "core/engine/replica.hpp"
+#include "core/io/prompt_reader.hpp"
+#include "core/io/spool.hpp"
+#include "core/job/model_text.hpp"
+#include "core/job/progress_board.hpp"
+
+namespace millrace {
+namespace {
+
+// The engine's numbers of a replica, written by its steps and read by the progress board's thread.
+class Counters {
+ public:
+  Counters(const Grid& grid, const Replica* const& replica) : grid_(grid), replica_(replica) {}
+
+  void step(const ReplicaProgress& step) {
+    const std::scoped_lock lock(mutex_);
+    if (outcome_.first_token_seconds == 0 && step.output_tokens > 0) {
+      outcome_.first_token_seconds = step.seconds;
+    }
+    outcome_.preemptions = step.preemptions;
+    outcome_.peak_running = std::max<std::int64_t>(outcome_.peak_running, step.running);
+    ProgressCounters& counters = outcome_.counters;
+    counters.requests_done = step.requests_done;
+    counters.requests_failed = step.requests_failed;
+    counters.prompt_tokens = step.prompt_tokens;
+    counters.output_tokens = step.output_tokens;
+    counters.running = step.running;
+    counters.waiting = step.waiting;
+    counters.blocks_in_use = step.blocks_in_use;
+    counters.blocks = replica_->num_blocks();
+    timeline_.add({.seconds = step.seconds,
+                   .replica = grid_.coordinates().data,
+                   .running = step.running,
+                   .waiting = step.waiting,
+                   .prompt_tokens = step.prompt_tokens,
+                   .output_tokens = step.output_tokens,
+                   .blocks_in_use = step.blocks_in_use,
+                   .preemptions = step.preemptions});
+  }
+
+  ReplicaOutcome outcome() const {
+    const std::scoped_lock lock(mutex_);
+    ReplicaOutcome outcome = outcome_;
+    outcome.timeline = timeline_.rows();
+    return outcome;
+  }
+  ProgressCounters counters() const {
+    const std::scoped_lock lock(mutex_);
+    return outcome_.counters;
+  }
+
+ private:
+  const Grid& grid_;
+  const Replica* const& replica_;
+  mutable std::mutex mutex_;
+  ReplicaOutcome outcome_;
+  Timeline timeline_;
+};
+
+// The prompt file as the engine's source: one thread takes ranges of it, parses and tokenizes. Made
+// on the leaders, before the engine, and started when the engine stands.
+class Feed : public RequestSource {
+ public:
+  Feed(const Grid& grid, const JobPlan& plan, const RunConfig& config, const PromptFile& prompts,
+       ModelText text)
+      : grid_(grid),
+        plan_(plan),
+        prompts_(prompts),
+        text_(std::move(text)),
+        defaults_(sampling_defaults(
+            config.sampling, plan.files.is_gguf() ? std::filesystem::path()
+                                                  : plan.files.folder / "generation_config.json")),
+        spool_({.folder = prompts.spool,
+                .header = {.fingerprint = prompts.fingerprint,
+                           .prompt_begin = 0,
+                           .prompt_end = prompts.bytes,
+                           .run = 0,
+                           .replica = grid.coordinates().data}}) {}
+
+  // Collective over the leaders.
+  void start() {
+    work_.emplace(grid_.leaders(), std::vector<ByteRange>{{0, prompts_.bytes}});
+    PromptLineParser parser(
+        {.format = prompt_format(prompts_.path.native()),
+         .max_model_len = static_cast<std::int32_t>(plan_.options.max_model_len),
+         .vocab_size = static_cast<std::int32_t>(plan_.model.spec.vocab_size)},
+        defaults_, text_.tokenizer, text_.chat ? &*text_.chat : nullptr);
+    reader_.emplace(
+        PromptReaderOptions{.path = prompts_.path.native()}, std::move(parser),
+        [this] { return work_->next(); }, [this](const RangeLines& lines) { spool_.put(lines); });
+  }
+
+  bool take(std::vector<Request>& out, std::size_t limit) override {
+    return reader_->take(out, limit);
+  }
+  void wait() override { reader_->wait(); }
+
+  const Tokenizer& tokenizer() const { return text_.tokenizer; }
+  SpoolWriter& spool() { return spool_; }
+  const PromptReader& reader() const { return *reader_; }
+
+ private:
+  const Grid& grid_;
+  const JobPlan& plan_;
+  const PromptFile& prompts_;
+  ModelText text_;
+  SamplingParams defaults_;
+  SpoolWriter spool_;
+  std::optional<WorkClient> work_;  // outlives the reader, whose thread uses it
+  std::optional<PromptReader> reader_;
+};
+
+KvCacheRow memory_row(const Grid& grid, const RankModel& rank, const Replica& replica) {
+  KvCacheRow row;
+  row.rank = grid.world().rank();
+  row.replica = grid.coordinates().data;
+  row.weight_bytes = rank.weights.report.weight_bytes;
+  row.activation_bytes = replica.activation_bytes();
+  row.cache_bytes = rank.plan.cache_bytes;
+  row.block_bytes = rank.plan.block_bytes;
+  row.blocks = rank.plan.blocks;
+  return row;
+}
+
+}  // namespace
+
+ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
+                           const RunConfig& config, const PromptFile& prompts,
+                           const JobClock& clock,
+                           const std::function<void(const KvCacheRow& memory)>& ready) {
+  const PlanOptions& options = plan.options;
+  ReplicaParameters parameters;
+  parameters.max_num_batched_tokens = options.max_num_batched_tokens;
+  parameters.max_num_seqs = options.max_num_seqs;
+  parameters.max_model_len = static_cast<std::int32_t>(options.max_model_len);
+  parameters.block_size = options.block_size;
+  parameters.num_blocks = rank.plan.blocks;
+  parameters.cache_dtype = options.cache_dtype;
+  parameters.activation_dtype = plan.device.is_cpu() ? DType::f32 : options.dtype;
+  parameters.device = plan.device;
+  parameters.seed = config.sampling.seed;
+  parameters.start = clock.start();
+  std::optional<Feed> feed;
+  const Replica* engine = nullptr;
+  Counters counters(grid, engine);
+  agree(grid.world(), [&] {
+    if (grid.is_leader()) {
+      feed.emplace(grid, plan, config, prompts,
+                   load_model_text(plan.files, config.model.tokenizer, config.input.chat_template));
+      parameters.tokenizer = &feed->tokenizer();
+      parameters.source = &*feed;
+      parameters.sink = &feed->spool();
+      parameters.on_step = [&counters](const ReplicaProgress& step) { counters.step(step); };
+    }
+  });
+  std::optional<Replica> replica;
+  agree(grid.world(), [&] {
+    replica.emplace(plan.model.spec, rank.slices, rank.weights, grid, std::move(parameters));
+  });
+  engine = &*replica;
+  ready(memory_row(grid, rank, *replica));
+
+  const double started_seconds = clock.seconds();
+  if (grid.is_leader()) {
+    feed->start();
+    const ProgressBoard board(grid.leaders(), prompts.bytes, config.log.progress_interval_seconds,
+                              clock, [&] {
+                                ProgressCounters now = counters.counters();
+                                now.bytes_read = feed->reader().bytes_read();
+                                now.lines_read = feed->reader().lines_read();
+                                return now;
+                              });
+    replica->run();
+    feed->spool().close();
+  } else {
+    replica->run();
+  }
+  ReplicaOutcome outcome = counters.outcome();
+  outcome.started_seconds = started_seconds;
+  outcome.finished_seconds = clock.seconds();
+  return outcome;
+}
+
+}  // namespace millrace

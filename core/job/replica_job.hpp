@@ -1,0 +1,47 @@
+// One replica's part of a job: its ranks run the engine, and its leader feeds it with prompts and
+// writes what comes out to the spool.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "comm/grid.hpp"
+#include "core/config/run_config.hpp"
+#include "core/io/progress.hpp"
+#include "core/io/report.hpp"
+#include "core/io/timeline.hpp"
+#include "core/job/job_clock.hpp"
+#include "core/job/rank_model.hpp"
+
+namespace millrace {
+
+// What a leader knows when its replica is done.
+struct ReplicaOutcome {
+  ProgressCounters counters;
+  std::vector<TimelineRow> timeline;
+  std::int64_t preemptions = 0;
+  std::int64_t peak_running = 0;   // sequences at once
+  double first_token_seconds = 0;  // on the job's clock; 0: there was none
+  double started_seconds = 0;      // first prompt asked for
+  double finished_seconds = 0;     // last request finished
+};
+
+// What all ranks know of the prompts.
+struct PromptFile {
+  std::filesystem::path path;
+  std::int64_t bytes = 0;
+  std::filesystem::path spool;  // the folder of the job's spool files
+  std::string fingerprint;      // of model, prompts and settings
+};
+
+// Sets the engine up, answers this rank's row for the report (weights, activations, cache) through
+// `memory`, calls `ready` on all ranks once the engine of every rank stands, then runs the
+// replica's prompts. Leaders get the outcome, the others an empty one. Throws on all ranks alike up
+// to `ready`. Collective over the grid.
+ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
+                           const RunConfig& config, const PromptFile& prompts,
+                           const JobClock& clock,
+                           const std::function<void(const KvCacheRow& memory)>& ready);
+
+}  // namespace millrace
