@@ -186,6 +186,10 @@ bool exists(const Object& parent, const std::string& name) {
   return H5Lexists(parent.id(), name.c_str(), H5P_DEFAULT) > 0;
 }
 
+bool has_attribute(const Object& object, const std::string& name) {
+  return H5Aexists(object.id(), name.c_str()) > 0;
+}
+
 void write_attribute(const Object& object, const std::string& name, const std::string& value) {
   const Object type = text_type();
   const char* text = value.c_str();

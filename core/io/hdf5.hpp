@@ -53,6 +53,7 @@ void close_file(Object& file);
 Object create_group(const Object& parent, const std::string& name);
 Object open_group(const Object& parent, const std::string& name);
 bool exists(const Object& parent, const std::string& name);
+bool has_attribute(const Object& object, const std::string& name);
 
 void write_attribute(const Object& object, const std::string& name, const std::string& value);
 void write_attribute(const Object& object, const std::string& name, std::int64_t value);
