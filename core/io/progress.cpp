@@ -88,14 +88,14 @@ std::string progress_line(const ProgressState& state) {
   return line;
 }
 
-Progress::Progress(std::FILE* stream, std::int64_t prompt_bytes, double log_seconds)
+ProgressDisplay::ProgressDisplay(std::FILE* stream, std::int64_t prompt_bytes, double log_seconds)
     : stream_(stream),
       terminal_(::isatty(::fileno(stream)) == 1),
       interval_seconds_(terminal_ ? redraw_seconds : log_seconds) {
   state_.prompt_bytes = prompt_bytes;
 }
 
-void Progress::update(const ProgressCounters& counters, double seconds) {
+void ProgressDisplay::update(const ProgressCounters& counters, double seconds) {
   if (interval_seconds_ <= 0 || seconds - state_.seconds_before < interval_seconds_) {
     return;
   }
@@ -103,7 +103,7 @@ void Progress::update(const ProgressCounters& counters, double seconds) {
   print(seconds);
 }
 
-void Progress::finish(const ProgressCounters& counters, double seconds) {
+void ProgressDisplay::finish(const ProgressCounters& counters, double seconds) {
   if (interval_seconds_ <= 0) {
     return;
   }
@@ -118,7 +118,7 @@ void Progress::finish(const ProgressCounters& counters, double seconds) {
   }
 }
 
-void Progress::print(double seconds) {
+void ProgressDisplay::print(double seconds) {
   state_.seconds = seconds;
   std::string line = progress_line(state_);
   if (terminal_) {

@@ -41,9 +41,9 @@ std::string progress_line(const ProgressState& state);
 
 // Prints progress to a stream: redraws one line on a terminal, else a line every
 // `log_seconds` (0: nothing).
-class Progress {
+class ProgressDisplay {
  public:
-  Progress(std::FILE* stream, std::int64_t prompt_bytes, double log_seconds);
+  ProgressDisplay(std::FILE* stream, std::int64_t prompt_bytes, double log_seconds);
 
   // Prints when it is time to; cheap otherwise. `seconds` since the start.
   void update(const ProgressCounters& counters, double seconds);

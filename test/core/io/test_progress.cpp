@@ -51,9 +51,9 @@ TEST(ProgressLine, StartsAndEndsWithoutNonsense) {
   EXPECT_EQ(progress_line(done), "10/10 prompts (100%) | 1.5 tok/s | 0 running, 0 waiting");
 }
 
-TEST(Progress, PrintsALineEverySoManySecondsIntoALog) {
+TEST(ProgressDisplay, PrintsALineEverySoManySecondsIntoALog) {
   std::FILE* log = std::tmpfile();
-  Progress progress(log, 1'000'000, 10);
+  ProgressDisplay progress(log, 1'000'000, 10);
   for (int second = 0; second <= 35; ++second) {
     progress.update(state().now, second);
   }
