@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "kernels/base/buffer.hpp"
@@ -11,6 +13,14 @@ namespace millrace {
 
 void throw_backend_not_built(const char* op) {
   throw UserError("{}: this binary was built without the CUDA backend (MILLRACE_CUDA=OFF)", op);
+}
+
+void throw_no_kernel(const char* op, DType dtype) {
+  throw ShapeError(fmt::format("{}: no CUDA kernel for {}", op, name(dtype)));
+}
+
+void throw_cannot_write(const std::string& path) {
+  throw UserError("cannot write {}: {}", path, std::strerror(errno));
 }
 
 std::string to_string(Device device) {

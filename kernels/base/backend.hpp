@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
+#include "kernels/base/dtype.hpp"
 #include "kernels/base/stream.hpp"
 
 namespace millrace {
@@ -34,5 +36,12 @@ void synchronize(Stream stream);
 int device_count();
 std::int64_t memory_bytes(Device device);
 }  // namespace cuda
+
+// A ShapeError for a dtype that an op's CUDA half has no kernel for. Declared here and not in
+// error.hpp because nvcc cannot compile fmt's headers as C++20, so no .cu file includes them.
+[[noreturn]] void throw_no_kernel(const char* op, DType dtype);
+
+// A UserError for a file that cannot be written.
+[[noreturn]] void throw_cannot_write(const std::string& path);
 
 }  // namespace millrace

@@ -1,9 +1,14 @@
 // Device memory, copies and streams by the CUDA runtime. Allocation is plain cudaMalloc: the engine
 // takes all its memory at start-up and never inside a step.
 #include <array>
+#include <map>
+#include <mutex>
+#include <utility>
 
 #include "kernels/base/backend.hpp"
+#include "kernels/base/buffer.hpp"
 #include "kernels/base/cuda_check.hpp"
+#include "kernels/base/cuda_scratch.hpp"
 
 namespace millrace::cuda {
 namespace {
@@ -16,7 +21,24 @@ int attribute(Device device, cudaDeviceAttr which) {
   return value;
 }
 
+using StreamKey = std::pair<int, void*>;  // device, handle
+
+std::mutex scratch_mutex;
+
+// Never destroyed: at exit the driver may be gone before statics are.
+std::map<StreamKey, Buffer>& scratch_of_streams() {
+  static auto* scratch = new std::map<StreamKey, Buffer>();
+  return *scratch;
+}
+
 }  // namespace
+
+void* scratch(Stream stream) {
+  const std::lock_guard lock(scratch_mutex);
+  Buffer& buffer = scratch_of_streams()[{stream.device.index, stream.handle}];
+  if (buffer.data() == nullptr) buffer = Buffer(scratch_bytes, stream.device);
+  return buffer.data();
+}
 
 void use_device(Device device) {
   thread_local int current = -1;
@@ -70,10 +92,15 @@ void* create_stream(Device device) {
   cudaStream_t stream = nullptr;
   cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
              "cudaStreamCreateWithFlags");
+  scratch({device, stream});
   return stream;
 }
 
 void destroy_stream(Stream stream) noexcept {
+  {
+    const std::lock_guard lock(scratch_mutex);
+    scratch_of_streams().erase({stream.device.index, stream.handle});
+  }
   cudaStreamDestroy(static_cast<cudaStream_t>(stream.handle));
 }
 

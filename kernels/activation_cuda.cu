@@ -1,0 +1,129 @@
+// Activations on CUDA, 16 bytes a thread.
+#include "kernels/activation.hpp"
+
+#include "kernels/base/cuda_map.cuh"
+
+namespace millrace::cuda {
+namespace {
+
+template <Activation kind>
+__device__ float activate(float x) {
+  if constexpr (kind == Activation::silu) {
+    return x / (1.0F + __expf(-x));
+  } else if constexpr (kind == Activation::gelu_tanh) {
+    constexpr float sqrt_2_over_pi = 0.7978845608028654F;
+    return 0.5F * x * (1.0F + tanhf(sqrt_2_over_pi * (x + 0.044715F * x * x * x)));
+  } else if constexpr (kind == Activation::gelu_erf) {
+    return 0.5F * x * (1.0F + erff(x * 0.7071067811865476F));
+  } else if constexpr (kind == Activation::relu) {
+    return fmaxf(x, 0.0F);
+  } else {
+    return x / (1.0F + __expf(-1.702F * x));
+  }
+}
+
+template <typename T, Activation kind>
+struct Activate {
+  Rows<T> out;
+  Rows<const T> x;
+
+  template <int N>
+  __device__ void apply(std::int64_t row, int column) const {
+    Pack<T, N> pack = load_pack<T, N>(x.row(row) + column);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      pack.values[i] = from_float<T>(activate<kind>(to_float(pack.values[i])));
+    }
+    store_pack(out.row(row) + column, pack);
+  }
+};
+
+template <typename T, Activation kind>
+struct GatedActivate {
+  Rows<T> out;
+  Rows<const T> gate_up;
+  std::int64_t n;
+
+  template <int N>
+  __device__ void apply(std::int64_t row, int column) const {
+    const T* gate = gate_up.row(row) + column;
+    Pack<T, N> pack = load_pack<T, N>(gate);
+    const Pack<T, N> up = load_pack<T, N>(gate + n);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      pack.values[i] =
+          from_float<T>(activate<kind>(to_float(pack.values[i])) * to_float(up.values[i]));
+    }
+    store_pack(out.row(row) + column, pack);
+  }
+};
+
+struct ScaleSoftcap {
+  Rows<float> x;
+  float scale;
+  float softcap;
+
+  template <int N>
+  __device__ void apply(std::int64_t row, int column) const {
+    Pack<float, N> pack = load_pack<float, N>(x.row(row) + column);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float scaled = scale * pack.values[i];
+      pack.values[i] = softcap > 0 ? softcap * tanhf(scaled / softcap) : scaled;
+    }
+    store_pack(x.row(row) + column, pack);
+  }
+};
+
+template <typename Body>
+void with_activation(Activation kind, Body&& body) {
+  using Kind = Activation;
+  switch (kind) {
+    case Kind::silu:
+      return body(std::integral_constant<Kind, Kind::silu>{});
+    case Kind::gelu_tanh:
+      return body(std::integral_constant<Kind, Kind::gelu_tanh>{});
+    case Kind::gelu_erf:
+      return body(std::integral_constant<Kind, Kind::gelu_erf>{});
+    case Kind::relu:
+      return body(std::integral_constant<Kind, Kind::relu>{});
+    case Kind::quick_gelu:
+      return body(std::integral_constant<Kind, Kind::quick_gelu>{});
+  }
+}
+
+}  // namespace
+
+void activation(const TensorView& out, const TensorView& x, Activation kind, Stream stream) {
+  with_float_type("activation", x.dtype(), [&](auto element) {
+    using T = decltype(element);
+    with_activation(kind, [&](auto constant) {
+      const Activate<T, decltype(constant)::value> functor{rows_of<T>(out), rows_of<const T>(x)};
+      map_rows<pack_width<T>()>("activation", functor, x.size(0), x.size(1),
+                                rows_are_packed(out) && rows_are_packed(x), stream);
+    });
+  });
+}
+
+void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind,
+                      Stream stream) {
+  with_float_type("gated_activation", out.dtype(), [&](auto element) {
+    using T = decltype(element);
+    const std::int64_t n = out.size(1);
+    const bool packed =
+        rows_are_packed(out) && rows_are_packed(gate_up) && n % pack_width<T>() == 0;
+    with_activation(kind, [&](auto constant) {
+      const GatedActivate<T, decltype(constant)::value> functor{rows_of<T>(out),
+                                                                rows_of<const T>(gate_up), n};
+      map_rows<pack_width<T>()>("gated_activation", functor, out.size(0), n, packed, stream);
+    });
+  });
+}
+
+void scale_softcap(const TensorView& x, float scale, float softcap, Stream stream) {
+  const ScaleSoftcap functor{rows_of<float>(x), scale, softcap};
+  map_rows<pack_width<float>()>("scale_softcap", functor, x.size(0), x.size(1), rows_are_packed(x),
+                                stream);
+}
+
+}  // namespace millrace::cuda

@@ -1,0 +1,341 @@
+// What the attention kernels share: their arguments, how queries become rows of a tile, and how
+// keys and values in shared memory become fragments.
+//
+// The query heads of one KV head (a group) are packed into one tile: row r of a sequence's queries
+// for a KV head is query r / group, head r % group of the group. So every key and value is read
+// once a group.
+#pragma once
+
+#include "kernels/base/cuda_mma.cuh"
+
+namespace millrace::cuda {
+
+struct AttentionArgs {
+  const void* q;
+  void* out;
+  std::int64_t q_stride, out_stride;
+  const void* k_cache;
+  const void* v_cache;
+  const std::int32_t* query_starts;
+  const std::int32_t* kv_lengths;
+  const std::int32_t* block_tables;
+  std::int64_t table_stride;
+  int tokens, sequences;
+  int decode_sequences;  // the prefill kernels begin after them
+  int heads, kv_heads, group, head_dim, block_size, blocks;
+  float scale;
+  int window;
+  float softcap;
+
+  // First key that the query at `position` sees.
+  __device__ int first_key(int position) const {
+    return window > 0 ? max(0, position - window + 1) : 0;
+  }
+};
+
+// Each enqueues one kind of work. They return false, having done nothing, when they have no kernel
+// for it.
+bool decode_attention(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
+bool prefill_attention(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
+bool prefill_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
+
+constexpr float log2_e = 1.4426950408889634F;
+
+// What a score (after soft-capping) is multiplied by to be an exponent of 2.
+__device__ __forceinline__ float exponent_scale(const AttentionArgs& args) {
+  return (args.softcap > 0 ? 1.0F : args.scale) * log2_e;
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float max_of_quad(float value) {
+  value = fmaxf(value, __shfl_xor_sync(0xffffffffU, value, 1));
+  return fmaxf(value, __shfl_xor_sync(0xffffffffU, value, 2));
+}
+
+__device__ __forceinline__ float sum_of_quad(float value) {
+  value += __shfl_xor_sync(0xffffffffU, value, 1);
+  return value + __shfl_xor_sync(0xffffffffU, value, 2);
+}
+
+// One tile of queries of one sequence, as the prefill kernels cut them.
+struct QueryTile {
+  int sequence = -1;  // -1: there is no such tile
+  int row = 0;        // first packed row
+  int first_token = 0;
+  int queries = 0;
+  int kv_length = 0;
+};
+
+// The `index`-th tile of `rows_of_tile` packed rows over all prefill sequences. Rows of q beyond
+// the last sequence count as one more, of kv length 0, so that they are zeroed. Every lane of a
+// warp calls it.
+__device__ inline QueryTile find_query_tile(const AttentionArgs& args, int index,
+                                            int rows_of_tile) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  QueryTile tile;
+  for (int base = args.decode_sequences; base <= args.sequences; base += warp_size) {
+    const int sequence = base + lane;
+    int begin = 0;
+    int end = 0;
+    if (sequence <= args.sequences) {
+      begin = args.query_starts[sequence];
+      end = sequence < args.sequences ? args.query_starts[sequence + 1] : args.tokens;
+    }
+    const int tiles = ((end - begin) * args.group + rows_of_tile - 1) / rows_of_tile;
+    int through = tiles;
+#pragma unroll
+    for (int step = 1; step < warp_size; step *= 2) {
+      const int before = __shfl_up_sync(0xffffffffU, through, step);
+      if (lane >= step) through += before;
+    }
+    const unsigned holders = __ballot_sync(0xffffffffU, index < through);
+    if (holders != 0) {
+      const int holder = __ffs(static_cast<int>(holders)) - 1;
+      tile.sequence = base + holder;
+      tile.row = (index - __shfl_sync(0xffffffffU, through - tiles, holder)) * rows_of_tile;
+      tile.first_token = __shfl_sync(0xffffffffU, begin, holder);
+      tile.queries = __shfl_sync(0xffffffffU, end - begin, holder);
+      tile.kv_length = tile.sequence < args.sequences ? args.kv_lengths[tile.sequence] : 0;
+      return tile;
+    }
+    index -= __shfl_sync(0xffffffffU, through, warp_size - 1);
+  }
+  return tile;
+}
+
+// How many tiles there can be, as the host knows it.
+inline std::int64_t query_tile_bound(const AttentionArgs& args, int rows_of_tile) {
+  const std::int64_t tokens = args.tokens - args.decode_sequences;
+  return tokens * args.group / rows_of_tile + (args.sequences - args.decode_sequences) + 1;
+}
+
+// Keys and values of one KV head as rows in shared memory, read as fragments of 16 keys x 16
+// dimensions. Rows are padded to an odd number of 16-byte units, so that eight rows fall into
+// different banks. fp8 rows are widened on the way into registers; then the 16 dimensions of a
+// fragment are permuted: the pair at 2c holds dimensions 4c, 4c + 1 and the pair at 2c + 8 holds 4c
+// + 2, 4c + 3 (keys), and column n of the two value tiles holds dimension 2n and 2n + 1. The
+// queries and the output follow (see below).
+template <typename T, typename Kv, int head_dim>
+struct KvRows {
+  static constexpr bool is_fp8 = std::is_same_v<Kv, Fp8>;
+  static constexpr int row_bytes = head_dim * static_cast<int>(sizeof(Kv));
+  static constexpr int units = row_bytes / 16;
+  static constexpr int stride = (units | 1) * 16;
+
+  // b[0], b[1]: keys 0..7; b[2], b[3]: keys 8..15; dimensions 16 step .. 16 step + 15.
+  static __device__ __forceinline__ void keys(std::uint32_t (&b)[4], std::uint32_t rows, int step) {
+    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    if constexpr (is_fp8) {
+      std::uint32_t raw[2];
+      load_matrices(raw, rows + static_cast<std::uint32_t>((lane % 16) * stride + step * 16));
+      b[0] = half2_to<T>(fp8_to_half2(raw[0]));
+      b[1] = half2_to<T>(fp8_to_half2(raw[0] >> 16));
+      b[2] = half2_to<T>(fp8_to_half2(raw[1]));
+      b[3] = half2_to<T>(fp8_to_half2(raw[1] >> 16));
+    } else {
+      const int key = lane / 16 * 8 + lane % 8;
+      const int unit = 2 * step + lane / 8 % 2;
+      load_matrices(b, rows + static_cast<std::uint32_t>(key * stride + unit * 16));
+    }
+  }
+
+  // b[0], b[1]: first tile of eight dimensions; b[2], b[3]: second; keys 0..15.
+  static __device__ __forceinline__ void values(std::uint32_t (&b)[4], std::uint32_t rows,
+                                                int step) {
+    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    if constexpr (is_fp8) {
+      std::uint32_t raw[2];
+      load_matrices_transposed(raw,
+                               rows + static_cast<std::uint32_t>((lane % 16) * stride + step * 16));
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::uint32_t even_key = fp8_to_half2(raw[half]);
+        const std::uint32_t odd_key = fp8_to_half2(raw[half] >> 16);
+        b[half] = half2_to<T>(__byte_perm(even_key, odd_key, 0x5410));
+        b[2 + half] = half2_to<T>(__byte_perm(even_key, odd_key, 0x7632));
+      }
+    } else {
+      const int key = lane % 16;
+      const int unit = 2 * step + lane / 16;
+      load_matrices_transposed(b, rows + static_cast<std::uint32_t>(key * stride + unit * 16));
+    }
+  }
+
+  // Offset within 16 dimensions of the pair at 2c (second = false) or 2c + 8 of a query fragment.
+  static __device__ __forceinline__ int query_offset(int c, bool second) {
+    return is_fp8 ? 4 * c + (second ? 2 : 0) : 2 * c + (second ? 8 : 0);
+  }
+
+  // Dimension of column 2c + e of the tile-th 8 columns of the output.
+  static __device__ __forceinline__ int output_dimension(int tile, int c, int e) {
+    return is_fp8 ? tile / 2 * 16 + 4 * c + 2 * e + tile % 2 : tile * 8 + 2 * c + e;
+  }
+};
+
+// The query fragments of 16 packed rows; row(i) gives the address of row i's head, or nullptr.
+template <typename T, typename Rows16, int head_dim, typename RowAddress>
+__device__ __forceinline__ void load_queries(std::uint32_t (&fragments)[head_dim / 16][4],
+                                             RowAddress&& row) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const T* upper = row(lane / 4);
+  const T* lower = row(lane / 4 + 8);
+#pragma unroll
+  for (int step = 0; step < head_dim / 16; ++step) {
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      const int dimension = step * 16 + Rows16::query_offset(lane % 4, part == 1);
+      fragments[step][2 * part] =
+          upper == nullptr ? 0U : *reinterpret_cast<const std::uint32_t*>(upper + dimension);
+      fragments[step][2 * part + 1] =
+          lower == nullptr ? 0U : *reinterpret_cast<const std::uint32_t*>(lower + dimension);
+    }
+  }
+}
+
+// One output row's share of this lane, from accumulators of which it is the upper (g) or lower (g +
+// 8) row.
+template <typename T, typename Rows16, int head_dim>
+__device__ __forceinline__ void store_output_row(T* to, const float (&sums)[head_dim / 8][4],
+                                                 int lower, float factor) {
+  const int c = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int tile = 0; tile < head_dim / 8; tile += 2) {
+    const float a0 = sums[tile][2 * lower] * factor;
+    const float a1 = sums[tile][2 * lower + 1] * factor;
+    const float b0 = sums[tile + 1][2 * lower] * factor;
+    const float b1 = sums[tile + 1][2 * lower + 1] * factor;
+    if constexpr (Rows16::is_fp8) {
+      const uint2 four = {pack_two<T>(a0, b0), pack_two<T>(a1, b1)};
+      *reinterpret_cast<uint2*>(to + Rows16::output_dimension(tile, c, 0)) = four;
+    } else {
+      *reinterpret_cast<std::uint32_t*>(to + Rows16::output_dimension(tile, c, 0)) =
+          pack_two<T>(a0, a1);
+      *reinterpret_cast<std::uint32_t*>(to + Rows16::output_dimension(tile + 1, c, 0)) =
+          pack_two<T>(b0, b1);
+    }
+  }
+}
+
+// Products become scores where the model caps them; elsewhere the scale waits for the exponent.
+template <int tiles>
+__device__ __forceinline__ void cap_scores(float (&scores)[tiles][4], const AttentionArgs& args) {
+  if (args.softcap <= 0) return;
+#pragma unroll
+  for (int t = 0; t < tiles; ++t) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      scores[t][e] = args.softcap * tanhf(scores[t][e] * args.scale / args.softcap);
+    }
+  }
+}
+
+// Masks what the lane's two rows, at these positions, do not see of the keys from `begin` on.
+template <int tiles>
+__device__ __forceinline__ void mask_scores(float (&scores)[tiles][4], const AttentionArgs& args,
+                                            const int (&positions)[2], int begin) {
+  const int c = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int t = 0; t < tiles; ++t) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int key = begin + t * 8 + 2 * c + e % 2;
+      const int position = positions[e / 2];
+      const bool visible = key <= position && key >= args.first_key(position);
+      if (!visible) scores[t][e] = -INFINITY;
+    }
+  }
+}
+
+// The softmax so far of the two rows that a lane has a part of.
+struct RunningSoftmax {
+  float maximum[2] = {-INFINITY, -INFINITY};  // of scores
+  float sum[2] = {0, 0};                      // of this lane's columns only, until the end
+
+  // Takes in scores (-infinity where masked), which become exp2(scale * (score - maximum)); returns
+  // what earlier sums and outputs of each row must be multiplied by.
+  template <int tiles>
+  __device__ __forceinline__ float2 update(float (&scores)[tiles][4], float scale) {
+    float factors[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      float largest = maximum[row];
+#pragma unroll
+      for (int t = 0; t < tiles; ++t) {
+        largest = fmaxf(largest, fmaxf(scores[t][2 * row], scores[t][2 * row + 1]));
+      }
+      largest = max_of_quad(largest);
+      const float base = largest == -INFINITY ? 0.0F : largest * scale;  // no key seen yet
+      factors[row] = exp2_fast(maximum[row] * scale - base);
+      maximum[row] = largest;
+      float added = 0;
+#pragma unroll
+      for (int t = 0; t < tiles; ++t) {
+        scores[t][2 * row] = exp2_fast(scores[t][2 * row] * scale - base);
+        scores[t][2 * row + 1] = exp2_fast(scores[t][2 * row + 1] * scale - base);
+        added += scores[t][2 * row] + scores[t][2 * row + 1];
+      }
+      sum[row] = sum[row] * factors[row] + added;
+    }
+    return {factors[0], factors[1]};
+  }
+};
+
+template <int tiles>
+__device__ __forceinline__ void rescale(float (&sums)[tiles][4], float2 factors) {
+#pragma unroll
+  for (int t = 0; t < tiles; ++t) {
+    sums[t][0] *= factors.x;
+    sums[t][1] *= factors.x;
+    sums[t][2] *= factors.y;
+    sums[t][3] *= factors.y;
+  }
+}
+
+// Calls body with the head dimension as a constant; false when there is no kernel of that size.
+template <typename Body>
+bool with_head_dim(int head_dim, Body&& body) {
+  switch (head_dim) {
+    case 64:
+      body(std::integral_constant<int, 64>{});
+      return true;
+    case 80:
+      body(std::integral_constant<int, 80>{});
+      return true;
+    case 96:
+      body(std::integral_constant<int, 96>{});
+      return true;
+    case 128:
+      body(std::integral_constant<int, 128>{});
+      return true;
+    case 256:
+      body(std::integral_constant<int, 256>{});
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Calls body with the element types of a tensor-core kernel: 16-bit queries, and a cache of the
+// same type or fp8. False for any other pair.
+template <typename Body>
+bool with_tensor_core_types(DType dtype, DType cache, Body&& body) {
+  if (dtype == DType::bf16 && cache == DType::bf16) {
+    body(__nv_bfloat16{}, __nv_bfloat16{});
+  } else if (dtype == DType::bf16 && cache == DType::fp8_e4m3) {
+    body(__nv_bfloat16{}, Fp8{});
+  } else if (dtype == DType::f16 && cache == DType::f16) {
+    body(__half{}, __half{});
+  } else if (dtype == DType::f16 && cache == DType::fp8_e4m3) {
+    body(__half{}, Fp8{});
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace millrace::cuda

@@ -1,1 +1,0 @@
-#include "kernels/simd/attention_tiles_body.hpp"
