@@ -81,7 +81,10 @@ void Replica::run() {
       scheduler_.apply(result, updates_);
       if (collector_) collector_->collect(updates_, result.logprobs);
     }
-    if (drained_ && scheduler_.idle()) break;
+    if (drained_ && scheduler_.idle()) {
+      report_step();
+      break;
+    }
 
     const BatchPlan& plan = scheduler_.schedule();
     executor_.launch(plan);
