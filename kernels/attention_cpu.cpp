@@ -86,10 +86,4 @@ void paged_attention_plain(const TensorView& out, const TensorView& q, const Ten
   if (dtype == DType::fp8_e4m3) attend_all<Fp8E4m3>(out, q, k_cache, v_cache, batch, params);
 }
 
-void paged_attention(const TensorView& out, const TensorView& q, const TensorView& k_cache,
-                     const TensorView& v_cache, const AttentionBatch& batch,
-                     const AttentionParams& params, Stream stream) {
-  paged_attention_plain(out, q, k_cache, v_cache, batch, params, stream);
-}
-
 }  // namespace millrace::cpu

@@ -9,11 +9,10 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/linear.hpp"
-#include "kernels/simd/isa.hpp"
 #include "kernels/simd/linear_tiles.hpp"
 
 namespace millrace::cpu {
@@ -25,53 +24,6 @@ constexpr std::int64_t row_block = 240;
 constexpr std::int64_t packed_floats = 240 * 2048;  // of x in one k step
 constexpr std::int64_t widened_tiles =
     3;  // from here on 16-bit panels are widened once, not per tile
-
-const LinearTiles& active_tiles() {
-#ifdef __x86_64__
-  if (active_isa() == Isa::avx512) return avx512::linear_tiles;
-  if (active_isa() == Isa::avx2) return avx2::linear_tiles;
-#endif
-  return portable::linear_tiles;
-}
-
-// How `rows` rows are cut into tiles of nearly equal height.
-struct Tiling {
-  std::int64_t count;
-  std::int64_t rows;
-
-  Tiling(std::int64_t rows_, std::int64_t max_rows)
-      : count((rows_ + max_rows - 1) / max_rows), rows(rows_) {}
-  std::int64_t begin(std::int64_t tile) const { return tile * rows / count; }
-  std::int64_t height(std::int64_t tile) const { return begin(tile + 1) - begin(tile); }
-};
-
-// to[p * rows + i] = x[i * stride + p]: four by four, then what is left.
-void pack_rows(float* to, const float* x, std::int64_t stride, std::int64_t rows, std::int64_t k) {
-  using Float4 = float __attribute__((vector_size(16)));
-  std::int64_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
-    std::int64_t p = 0;
-    for (; p + 4 <= k; p += 4) {
-      Float4 r[4];
-      for (int q = 0; q < 4; ++q) std::memcpy(&r[q], x + (i + q) * stride + p, sizeof(Float4));
-      const Float4 low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
-      const Float4 low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-      const Float4 high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-      const Float4 high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-      const Float4 c[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
-                           __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
-                           __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
-                           __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
-      for (int q = 0; q < 4; ++q) std::memcpy(to + (p + q) * rows + i, &c[q], sizeof(Float4));
-    }
-    for (; p < k; ++p) {
-      for (int q = 0; q < 4; ++q) to[p * rows + i + q] = x[(i + q) * stride + p];
-    }
-  }
-  for (; i < rows; ++i) {
-    for (std::int64_t p = 0; p < k; ++p) to[p * rows + i] = x[i * stride + p];
-  }
-}
 
 struct Product {
   const TensorView& out;
@@ -122,7 +74,7 @@ LinearTile<Raw> pick(const LinearTiles& tiles, DType dtype, std::int64_t rows) {
 // The packed x of a row block and a k step: one k block after the other, each [tile][k][tile rows].
 struct PackedRows {
   const float* data;
-  Tiling tiling;
+  RowTiling tiling;
   std::int64_t top;
   std::int64_t begin;  // of the k step
   std::int64_t end;
@@ -141,7 +93,7 @@ template <typename Raw>
 void run_item(const Product& product, const PackedRows& packed, std::int64_t panel,
               std::int64_t first, std::int64_t last) {
   const LinearWeight& w = product.w;
-  const Tiling& tiling = packed.tiling;
+  const RowTiling& tiling = packed.tiling;
   const std::int64_t top = packed.top + tiling.begin(first);
   const std::int64_t rows = tiling.begin(last) - tiling.begin(first);
   alignas(64) float sums[row_block * width];
@@ -163,9 +115,10 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
       const float* a = packed.data + packed.offset(block, t);
       float* c = sums + (tiling.begin(t) - tiling.begin(first)) * width;
       if (widen) {
-        product.tiles.f32[tiling.height(t) - 1](a, widened, k, c, ahead, t == first ? step : 0);
+        product.tiles.f32[tiling.height(t) - 1](a, widened, k, c, width, ahead,
+                                                t == first ? step : 0);
       } else {
-        pick<Raw>(product.tiles, w.dtype(), tiling.height(t))(a, b, k, c, ahead,
+        pick<Raw>(product.tiles, w.dtype(), tiling.height(t))(a, b, k, c, width, ahead,
                                                               t == first ? step : 0);
       }
     }
@@ -176,7 +129,7 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
 // Called by all threads of a team; `buffer` is shared.
 template <typename Raw>
 void run_step(const Product& product, PackedRows packed, float* buffer) {
-  const Tiling& tiling = packed.tiling;
+  const RowTiling& tiling = packed.tiling;
   const auto x_at = [&](std::int64_t row, std::int64_t k) {
     return product.x.as<float>() + row * product.x.stride(0) + k;
   };
@@ -215,7 +168,7 @@ void run(const Product& product) {
   float* buffer = packed.data();
 #pragma omp parallel
   for (std::int64_t top = 0; top < m; top += row_block) {
-    const Tiling tiling(std::min(row_block, m - top), product.tiles.max_rows);
+    const RowTiling tiling(std::min(row_block, m - top), product.tiles.max_rows);
     for (std::int64_t begin = 0; begin < k; begin += k_step) {
       run_step<Raw>(product, {buffer, tiling, top, begin, std::min(k, begin + k_step)}, buffer);
     }
@@ -226,8 +179,9 @@ void run(const Product& product) {
 
 void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
             const TensorView& bias, bool accumulate, Stream) {
-  const Product product{
-      out, x, w, bias.data() != nullptr ? bias.as<float>() : nullptr, accumulate, active_tiles()};
+  const Product product{out,        x,
+                        w,          bias.data() != nullptr ? bias.as<float>() : nullptr,
+                        accumulate, active_linear_tiles()};
   if (w.dtype() == DType::f32) {
     run<float>(product);
   } else {

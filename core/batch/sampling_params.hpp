@@ -16,19 +16,19 @@ struct SamplingParams {
   float min_p = 0.0F;        // [0, 1]; 0: off
   std::int32_t top_k = 0;    // 0 or -1: off
 
-  float repetition_penalty = 1.0F;                         // > 0; over prompt and output
-  float presence_penalty = 0.0F;                           // [-2, 2]; over the output
-  float frequency_penalty = 0.0F;                          // [-2, 2]; over the output
-  std::vector<std::pair<std::int32_t, float>> logit_bias;  // (token, addend in [-100, 100])
+  float repetition_penalty = 1.0F;                              // > 0; over prompt and output
+  float presence_penalty = 0.0F;                                // [-2, 2]; over the output
+  float frequency_penalty = 0.0F;                               // [-2, 2]; over the output
+  std::vector<std::pair<std::int32_t, float>> logit_bias = {};  // (token, addend in [-100, 100])
 
   // A request with a seed of its own draws the same tokens wherever its line stands in whatever
   // file; without one the run's seed and the request's key decide.
-  std::optional<std::uint64_t> seed;
+  std::optional<std::uint64_t> seed = {};
 
   std::int32_t max_tokens = 16;  // at least 1
   std::int32_t min_tokens = 0;   // EOS and stop tokens cannot be drawn before this many
-  std::vector<std::string> stop;
-  std::vector<std::int32_t> stop_token_ids;
+  std::vector<std::string> stop = {};
+  std::vector<std::int32_t> stop_token_ids = {};
   bool ignore_eos = false;
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;

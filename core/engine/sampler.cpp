@@ -58,7 +58,7 @@ void Sampler::prepare(std::span<const Sample> samples, Stream stream) {
   upload(noise_keys_, rows_.noise_keys, stream);
   const auto edits = static_cast<std::int64_t>(rows_.edit_rows.size());
   if (edits == 0) return;
-  if (edit_rows_->numel() < edits) {
+  if (edit_rows_->empty() || edit_rows_->numel() < edits) {
     const std::int64_t capacity = std::max<std::int64_t>(2 * edits, 1024);
     edit_rows_ = Tensor(DType::i32, device_, {capacity});
     edit_tokens_ = Tensor(DType::i32, device_, {capacity});

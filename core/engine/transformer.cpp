@@ -174,7 +174,7 @@ std::int64_t Transformer::activation_bytes() const {
   std::int64_t bytes = 0;
   for (const Tensor* t : {&hidden_, &other_hidden_, &normalised_, &update_, &wide_, &inner_,
                           &head_rows_, &projected_, &logits_}) {
-    bytes += static_cast<std::int64_t>((*t)->bytes());
+    if (!(*t)->empty()) bytes += static_cast<std::int64_t>((*t)->bytes());
   }
   return bytes;
 }

@@ -43,11 +43,17 @@ std::string file_name(hid_t object) {
   return name.data();
 }
 
+// Why the first write that failed did; empty while none has. See Object.
+std::string write_failure;
+
 // Checks what an HDF5 function returned about an object of the file in question.
 template <typename Result>
 Result check(Result result, hid_t object, std::string_view action) {
   if (result < 0) {
-    const std::string why = reason();
+    const std::string why = write_failure.empty() ? reason() : write_failure;
+    if (action == "write") {
+      write_failure = why;
+    }
     throw UserError("cannot {} {}: {}", action, file_name(object), why);
   }
   return result;
@@ -108,9 +114,17 @@ Object access_properties() {
   return properties;
 }
 
+// Before any other call: errors are ours to report, and at exit nothing is left to write.
+void start_library() {
+  static const bool started = [] {
+    H5dont_atexit();
+    return H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  }();
+  static_cast<void>(started);
+}
+
 Object file_access_properties() {
-  // Errors are ours to report.
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  start_library();
   Object properties(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_libver_bounds(properties.id(), H5F_LIBVER_V18, H5F_LIBVER_LATEST);
   return properties;
@@ -142,7 +156,12 @@ std::string text_of(const Object& attribute) {
 
 }  // namespace
 
-bool Object::close() { return !is_open() || closer_(std::exchange(id_, -1)) >= 0; }
+void Object::close() {
+  if (is_open() && write_failure.empty() && closer_(id_) < 0) {
+    write_failure = reason();
+  }
+  id_ = -1;
+}
 
 Object create_file(const std::filesystem::path& path) {
   const Object access = file_access_properties();
@@ -163,10 +182,10 @@ Object open_file(const std::filesystem::path& path) {
 }
 
 void close_file(Object& file) {
-  check(H5Fflush(file.id(), H5F_SCOPE_GLOBAL), file.id(), "write");
-  if (!file.close()) {
-    throw UserError("cannot write the result file: {}", reason());
-  }
+  // Columns that were closed before wrote their last chunks then. Once flushed, closing the file
+  // has nothing left to write.
+  check(!write_failure.empty() ? -1 : H5Fflush(file.id(), H5F_SCOPE_GLOBAL), file.id(), "write");
+  file.close();
 }
 
 Object create_group(const Object& parent, const std::string& name) {
@@ -184,6 +203,10 @@ Object open_group(const Object& parent, const std::string& name) {
 
 bool exists(const Object& parent, const std::string& name) {
   return H5Lexists(parent.id(), name.c_str(), H5P_DEFAULT) > 0;
+}
+
+bool has_attribute(const Object& object, const std::string& name) {
+  return H5Aexists(object.id(), name.c_str()) > 0;
 }
 
 void write_attribute(const Object& object, const std::string& name, const std::string& value) {

@@ -19,7 +19,9 @@
 
 namespace millrace::hdf5 {
 
-// An open HDF5 object (file, group, dataset, ...), closed when it goes out of scope.
+// An open HDF5 object (file, group, dataset, ...), closed when it goes out of scope. After a failed
+// write nothing is closed any more, in the whole process: HDF5 1.10 writes its caches again when it
+// closes, and crashes when that fails again. A process whose disk is full is about to end anyway.
 class Object {
  public:
   using Closer = int (*)(std::int64_t);
@@ -36,8 +38,7 @@ class Object {
 
   std::int64_t id() const { return id_; }
   bool is_open() const { return id_ >= 0; }
-  // False when what was still to be written could not be.
-  bool close();
+  void close();
 
  private:
   std::int64_t id_ = -1;
@@ -53,6 +54,7 @@ void close_file(Object& file);
 Object create_group(const Object& parent, const std::string& name);
 Object open_group(const Object& parent, const std::string& name);
 bool exists(const Object& parent, const std::string& name);
+bool has_attribute(const Object& object, const std::string& name);
 
 void write_attribute(const Object& object, const std::string& name, const std::string& value);
 void write_attribute(const Object& object, const std::string& name, std::int64_t value);

@@ -195,7 +195,7 @@ class Hdf5ResultWriter::Impl {
  public:
   Impl(const std::filesystem::path& output, bool overwrite, Hdf5Contents contents)
       : partial_(output, overwrite), file_(hdf5::create_file(partial_.path())) {
-    hdf5::write_attribute(file_, "format", std::string("millrace results"));
+    hdf5::write_attribute(file_, "format", std::string(result_format_name));
     hdf5::write_attribute(file_, "schema_version", result_schema_version);
     hdf5::write_attribute(file_, "millrace_version", std::string(version()));
     requests_.emplace(file_, contents == Hdf5Contents::results_with_prompts);

@@ -150,19 +150,20 @@ void rename_file(const std::filesystem::path& from, const std::filesystem::path&
     if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
       return;
     }
-    if (errno == EEXIST) {
-      throw UserError("{} exists already (--overwrite replaces it)", to.string());
-    }
     // EINVAL: a file system without RENAME_NOREPLACE (NFS). Look first, then rename.
-    if (errno != EINVAL) {
+    if (errno != EEXIST && errno != EINVAL) {
       fail("write", to, errno);
     }
-    if (::access(to.c_str(), F_OK) == 0) {
-      throw UserError("{} exists already (--overwrite replaces it)", to.string());
-    }
+    refuse_existing(to);
   }
   if (::rename(from.c_str(), to.c_str()) != 0) {
     fail("write", to, errno);
+  }
+}
+
+void refuse_existing(const std::filesystem::path& path) {
+  if (std::filesystem::exists(std::filesystem::symlink_status(path))) {
+    throw UserError("{} exists already (--overwrite replaces it)", path.string());
   }
 }
 

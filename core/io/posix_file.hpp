@@ -56,6 +56,9 @@ void sync_folder(const std::filesystem::path& folder);
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to,
                  bool overwrite);
 
+// Throws a UserError when something has the name `path`.
+void refuse_existing(const std::filesystem::path& path);
+
 // The folder that `path` lies in; "." for a bare name.
 std::filesystem::path folder_of(const std::filesystem::path& path);
 

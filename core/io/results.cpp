@@ -57,12 +57,6 @@ class JsonLinesWriter : public ResultWriter {
   std::string buffer_;
 };
 
-void refuse_existing(const std::filesystem::path& path) {
-  if (std::filesystem::exists(std::filesystem::symlink_status(path))) {
-    throw UserError("{} exists already (--overwrite replaces it)", path.string());
-  }
-}
-
 }  // namespace
 
 ResultFormat result_format(const std::filesystem::path& output) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string_view>
 
 namespace millrace {
 
@@ -14,6 +15,8 @@ struct Report;
 
 // Raised when the layout of the HDF5 file changes; readers refuse newer files.
 inline constexpr std::int64_t result_schema_version = 1;
+// What the attribute "format" of such a file says.
+inline constexpr std::string_view result_format_name = "millrace results";
 
 enum class ResultFormat : std::uint8_t { hdf5, json_lines };
 

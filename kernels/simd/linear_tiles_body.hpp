@@ -24,15 +24,15 @@ constexpr int strip_vectors(int rows) {
 constexpr int max_rows = rows_for(2) < LinearTiles::limit ? rows_for(2) : LinearTiles::limit;
 
 template <int Rows, typename T, typename Raw>
-void tile(const float* a, const Raw* raw, std::int64_t k, float* c, const char* ahead,
-          std::int64_t ahead_step) {
+void tile(const float* a, const Raw* raw, std::int64_t k, float* c, std::int64_t c_stride,
+          const char* ahead, std::int64_t ahead_step) {
   constexpr int strip = strip_vectors(Rows);
   constexpr int width = Vector::width;
   for (int first = 0; first < 32; first += strip * width) {
     const T* b = reinterpret_cast<const T*>(raw) + first;
     Vector sum[Rows][strip];
     for (int i = 0; i < Rows; ++i) {
-      for (int j = 0; j < strip; ++j) sum[i][j] = load(c + i * 32 + first + j * width);
+      for (int j = 0; j < strip; ++j) sum[i][j] = load(c + i * c_stride + first + j * width);
     }
     for (std::int64_t p = 0; p < k; ++p) {
       if (first == 0) {
@@ -47,7 +47,7 @@ void tile(const float* a, const Raw* raw, std::int64_t k, float* c, const char* 
       }
     }
     for (int i = 0; i < Rows; ++i) {
-      for (int j = 0; j < strip; ++j) store(c + i * 32 + first + j * width, sum[i][j]);
+      for (int j = 0; j < strip; ++j) store(c + i * c_stride + first + j * width, sum[i][j]);
     }
   }
 }

@@ -62,12 +62,6 @@ inline std::vector<float> to_vector(const TensorView& tensor) {
   return {tensor.as<float>(), tensor.as<float>() + tensor.numel()};
 }
 
-inline Tensor clone(const TensorView& tensor) {
-  Tensor copied(tensor.dtype(), Device::cpu(), {tensor.numel()});
-  std::memcpy(copied->data(), tensor.data(), tensor.bytes());
-  return copied;
-}
-
 // The same bytes, row by row of a matrix.
 inline bool same_bits(const TensorView& a, const TensorView& b) {
   const auto row_bytes = static_cast<std::size_t>(a.size(1)) * size_of(a.dtype());

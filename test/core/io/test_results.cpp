@@ -1,7 +1,11 @@
 #include "core/io/results.hpp"
 
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+
+#include <cstdlib>
 
 #include "core/io/report.hpp"
 #include "kernels/base/error.hpp"
@@ -19,6 +23,29 @@ class Results : public testing::TestWithParam<const char*> {
 
   TemporaryFolder folder_;
 };
+
+void write_results(const std::filesystem::path& output) {
+  auto writer = open_results({output, false, false});
+  for (int i = 0; i < 20'000; ++i) {
+    writer->add(i, sample_result(i));
+  }
+  writer->finish({});
+}
+
+// As write_results, on a disk that takes `bytes` per file. 2 when that fails with a UserError,
+// which it prints, and nothing is left behind.
+int write_with_little_room(const std::filesystem::path& output, std::uintmax_t bytes) {
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{bytes, bytes};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  try {
+    write_results(output);
+  } catch (const UserError& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return std::filesystem::is_empty(output.parent_path()) ? 2 : 3;
+  }
+  return 0;
+}
 
 INSTANTIATE_TEST_SUITE_P(Formats, Results, testing::Values(".h5", ".jsonl"),
                          [](const auto& format) { return std::string(format.param + 1); });
@@ -64,6 +91,21 @@ TEST_P(Results, AreNotOverwrittenWhenTheyAppearMeanwhile) {
   write_file(output(), "precious");
   EXPECT_THAT([&] { writer->finish({}); }, ThrowsMessage<UserError>(HasSubstr("exists already")));
   EXPECT_EQ(read_file(output()), "precious");
+}
+
+TEST_P(Results, AFullDiskIsAnErrorAndLeavesNothing) {
+  // RLIMIT_FSIZE makes writes fail as a full disk does, wherever the writer then is. The process
+  // must end well, too: HDF5 would try to write once more at exit.
+  write_results(output());
+  const std::uintmax_t bytes = std::filesystem::file_size(output());
+  std::filesystem::remove(output());
+  std::filesystem::remove(report_path(output()));
+  for (const std::uintmax_t room : {std::uintmax_t{2000}, bytes / 20, bytes / 3, bytes / 2,
+                                    bytes - bytes / 8, bytes - 4000, bytes - 1}) {
+    EXPECT_EXIT(std::exit(write_with_little_room(output(), room)), testing::ExitedWithCode(2),
+                "cannot (write|create) .*answers.*: File too large")
+        << room << " of " << bytes;
+  }
 }
 
 TEST(ResultFormat, IsReadFromTheName) {

@@ -1,0 +1,47 @@
+// The vector parts of attention over one tile of keys, one set per instruction set.
+// attention_fast.cpp strings them together with the product tiles of linear_tiles.hpp.
+#pragma once
+
+#include <cstdint>
+
+namespace millrace::cpu {
+
+constexpr std::int64_t key_tile = 64;  // keys; tiles start at multiples of it
+
+// The score arithmetic of one batch row; see AttentionParams.
+struct ScoreParams {
+  float scale;
+  float softcap;
+};
+
+struct AttentionTiles {
+  // Reading `count` cached vectors of head_dim elements that lie one after the other, into columns
+  // first.. of keys [2, head_dim, 32] (transposed: element c of key j at [j / 32][c][j % 32]) or
+  // rows first.. of values [ceil(head_dim / 32), 64, 32]. Index: f32, bf16, f16, fp8_e4m3. first is
+  // a multiple of the vector width or the run is short.
+  using Load = void (*)(float* to, const void* from, std::int64_t first, std::int64_t count,
+                        std::int64_t head_dim, const void* ahead);
+  Load load_keys[4];
+  Load load_values[4];
+
+  // One step of the online softmax (arXiv:1805.02867) on a row of 64 dot products, of which those
+  // in [begin, end) are visible: scores become exp(score - largest), 0 where hidden; *largest and
+  // *total are brought up to date. Returns the factor by which the row's sums so far shrink.
+  float (*softmax_row)(float* scores, std::int64_t begin, std::int64_t end,
+                       const ScoreParams& params, float* largest, float* total);
+
+  // row[i] *= factor for i < count, a multiple of 32.
+  void (*scale_row)(float* row, float factor, std::int64_t count);
+};
+
+namespace portable {
+extern const AttentionTiles attention_tiles;
+}
+namespace avx2 {
+extern const AttentionTiles attention_tiles;
+}
+namespace avx512 {
+extern const AttentionTiles attention_tiles;
+}
+
+}  // namespace millrace::cpu

@@ -1,0 +1,1 @@
+#include "kernels/simd/attention_tiles_body.hpp"
