@@ -50,7 +50,8 @@ struct ReplicaParameters {
   const Tokenizer* tokenizer = nullptr;
   RequestSource* source = nullptr;
   ResultSink* sink = nullptr;
-  std::function<void(const ReplicaProgress&)> on_step;  // called after each step; may be empty
+  std::function<void(const ReplicaProgress&)>
+      on_step;  // after each step and at the end; may be empty
 };
 
 class Replica {

@@ -273,7 +273,8 @@ def main(wanted):
             if options.get("spelling") == 4:
                 transformers_4_spelling(folder)
             tokenizer.save(str(folder / "tokenizer.json"))
-            model = model.float()
+            # As a user would load it: buffers (rotary frequencies) are made in float32, not rounded to dtype.
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         write_reference(folder, model, tokenizer)
         print(name, sum(f.stat().st_size for f in folder.iterdir()) // 1024, "KiB", flush=True)
 

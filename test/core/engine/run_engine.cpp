@@ -1,0 +1,82 @@
+#include "test/core/engine/run_engine.hpp"
+
+#include <algorithm>
+
+#include "core/model/model_folder.hpp"
+#include "core/weights/checkpoint.hpp"
+#include "core/weights/loader.hpp"
+
+namespace millrace::test {
+
+namespace {
+
+// Gives the requests a few at a time, as a reader would that is no faster than the engine.
+class ListSource : public RequestSource {
+ public:
+  explicit ListSource(std::vector<Request> requests) : requests_(std::move(requests)) {}
+
+  bool take(std::vector<Request>& out, std::size_t limit) override {
+    if (next_ == requests_.size()) return false;
+    for (std::size_t n = std::min<std::size_t>(limit, 3); n > 0 && next_ < requests_.size(); --n) {
+      out.push_back(requests_[next_++]);
+    }
+    return true;
+  }
+  void wait() override {}
+
+ private:
+  std::vector<Request> requests_;
+  std::size_t next_ = 0;
+};
+
+class ListSink : public ResultSink {
+ public:
+  void put(FinishedRequest&& request) override { finished.push_back(std::move(request)); }
+  std::vector<FinishedRequest> finished;
+};
+
+EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& checkpoint,
+              const EngineOptions& options, const std::vector<Request>& requests) {
+  const Grid grid(world, options.grid);
+  const RankSlices slices = partition(model.spec, options.grid, grid.coordinates());
+  const RankWeights weights = load_weights(
+      model, checkpoint, slices,
+      {.dtype = model.spec.dtype, .device = Device::cpu(), .max_positions = options.max_model_len},
+      {});
+  ListSource source(requests);
+  ListSink sink;
+  EngineRun result;
+  ReplicaParameters parameters;
+  parameters.max_num_batched_tokens = options.max_num_batched_tokens;
+  parameters.max_num_seqs = options.max_num_seqs;
+  parameters.max_model_len = options.max_model_len;
+  parameters.block_size = options.block_size;
+  parameters.num_blocks = options.num_blocks;
+  parameters.seed = options.seed;
+  parameters.tokenizer = options.tokenizer;
+  parameters.source = &source;
+  parameters.sink = &sink;
+  parameters.on_step = [&](const ReplicaProgress& progress) { result.last = progress; };
+  Replica replica(model.spec, slices, weights, grid, parameters);
+  replica.run();
+  result.times = replica.times();
+  result.finished = std::move(sink.finished);
+  std::ranges::sort(result.finished, {}, &FinishedRequest::index);
+  return result;
+}
+
+}  // namespace
+
+EngineRun run_engine(const Comm& world, const std::filesystem::path& path,
+                     const EngineOptions& options, const std::vector<Request>& requests) {
+  const ModelFiles files = find_model(path.string());
+  const ModelDescription model = describe_model(files);
+  return run(world, model, *open_checkpoint(files), options, requests);
+}
+
+EngineRun run_dummy_engine(const Comm& world, const ModelDescription& model,
+                           const EngineOptions& options, const std::vector<Request>& requests) {
+  return run(world, model, *make_dummy_checkpoint(model, 1), options, requests);
+}
+
+}  // namespace millrace::test

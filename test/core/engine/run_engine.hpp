@@ -1,0 +1,37 @@
+// Runs requests through a whole replica on the ranks of a communicator, in process.
+#pragma once
+
+#include <filesystem>
+
+#include "comm/grid.hpp"
+#include "core/engine/replica.hpp"
+#include "core/model/tensor_spec.hpp"
+
+namespace millrace::test {
+
+struct EngineOptions {
+  GridShape grid;  // must have as many ranks as the communicator
+  std::int32_t max_num_batched_tokens = 64;
+  std::int32_t max_num_seqs = 8;
+  std::int32_t max_model_len = 128;
+  std::int32_t block_size = 4;
+  std::int64_t num_blocks = 256;
+  std::uint64_t seed = 0;
+  const Tokenizer* tokenizer = nullptr;
+};
+
+struct EngineRun {
+  std::vector<FinishedRequest> finished;  // on the leader, by Request::index
+  ReplicaProgress last;                   // on the leader
+  Replica::Times times;
+};
+
+// The model at `path` (find_model). Collective.
+EngineRun run_engine(const Comm& world, const std::filesystem::path& path,
+                     const EngineOptions& options, const std::vector<Request>& requests);
+
+// The same with made-up weights. Collective.
+EngineRun run_dummy_engine(const Comm& world, const ModelDescription& model,
+                           const EngineOptions& options, const std::vector<Request>& requests);
+
+}  // namespace millrace::test
