@@ -70,6 +70,11 @@ void Comm::bind(Device device) {
   device_transport_ = MILLRACE_DISPATCH(device, make_device_transport, *this, device);
 }
 
+std::string_view Comm::transport_name() const {
+  if (size_ == 1) return "none";
+  return device_transport_ ? device_transport_->name() : host_->name();
+}
+
 TensorTransport& Comm::transport(const TensorView& view, std::string_view op) const {
   check(view.is_contiguous(), op, "the tensor is not contiguous");
   if (view.device().is_cpu()) return *host_;

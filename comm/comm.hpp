@@ -53,6 +53,10 @@ class Comm {
   Comm split_by_host() const;                       // ranks that share memory, in rank order
   Comm subgroup(std::span<const int> ranks) const;  // of this communicator's ranks, in that order
 
+  // What carries tensors in the memory of the bound device: "shared memory", "MPI", "NCCL"; "none"
+  // for one rank.
+  std::string_view transport_name() const;
+
   // Makes the communicator ready for memory of `device`; nothing to do for the CPU. Collective.
   void bind(Device device);
 

@@ -21,6 +21,7 @@ class DryRunTransport final : public HostTransport {
         rank_(static_cast<int>(std::find(members_.begin(), members_.end(), world_rank) -
                                members_.begin())) {}
 
+  std::string_view name() const override { return "dry run"; }
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(members_.size()); }
 

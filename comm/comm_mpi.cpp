@@ -3,12 +3,14 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <exception>
 
 #include "comm/backoff.hpp"
 #include "comm/mpi_check.hpp"
+#include "comm/shared_exchange.hpp"
 #include "kernels/base/check.hpp"
 
 namespace millrace {
@@ -105,8 +107,9 @@ MPI_Op mpi_op(ReduceOp op) {
 
 class MpiTransport final : public HostTransport {
  public:
-  // Takes ownership.
-  explicit MpiTransport(MPI_Comm comm) : comm_(comm) {
+  // Takes ownership. `host` is the same number on all ranks of a host.
+  MpiTransport(MPI_Comm comm, int host, bool may_share_memory)
+      : comm_(comm), host_(host), may_share_memory_(may_share_memory) {
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
@@ -122,6 +125,17 @@ class MpiTransport final : public HostTransport {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+
+  // Makes the way through shared memory when all ranks are on one host. Collective.
+  void share_memory() {
+    if (size_ == 1 || !may_share_memory_) return;
+    std::array<int, 2> extremes = {host_, -host_};
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, extremes.data(), 2, MPI_INT, MPI_MAX, comm_),
+              "MPI_Allreduce");
+    if (extremes[0] == -extremes[1]) shared_ = SharedExchange::make(*this);
+  }
+
+  std::string_view name() const override { return shared_ ? "shared memory" : "MPI"; }
 
   std::unique_ptr<HostTransport> duplicate() override {
     MPI_Comm copy = MPI_COMM_NULL;
@@ -156,13 +170,13 @@ class MpiTransport final : public HostTransport {
   void all_reduce(const TensorView& x, ReduceOp op, Stream) override {
     switch (x.dtype()) {
       case DType::f32:
-        reduce_in_order(x.as<float>(), static_cast<std::size_t>(x.numel()), op);
+        reduce<float>(x, op);
         return;
       case DType::i32:
-        reduce_exact(x, MPI_INT32_T, op);
+        reduce<std::int32_t>(x, op);
         return;
       case DType::i64:
-        reduce_exact(x, MPI_INT64_T, op);
+        reduce<std::int64_t>(x, op);
         return;
       default:
         check(false, "all_reduce", "no host sum of " + x.describe());
@@ -170,6 +184,10 @@ class MpiTransport final : public HostTransport {
   }
 
   void all_gather(const TensorView& out, const TensorView& in, Stream) override {
+    if (shared_) {
+      shared_->all_gather(bytes_of(out), bytes_of(in), in.bytes());
+      return;
+    }
     auto* mine = static_cast<std::byte*>(out.data()) + in.bytes() * static_cast<std::size_t>(rank_);
     const bool in_place = in.data() == mine;
     const int count = int_count(in.bytes(), "all_gather");
@@ -179,18 +197,30 @@ class MpiTransport final : public HostTransport {
   }
 
   void broadcast(const TensorView& x, int root, Stream) override {
+    if (shared_) {
+      shared_->broadcast(bytes_of(x), x.bytes(), root);
+      return;
+    }
     in_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
       check_mpi(MPI_Bcast(piece, count, MPI_BYTE, root, comm_), "MPI_Bcast");
     });
   }
 
   std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream) override {
+    if (shared_) {
+      shared_->send(bytes_of(x), x.bytes(), peer);
+      return nullptr;
+    }
     auto send = std::make_unique<MpiSend>();
     send->start(x.data(), x.bytes(), peer, tensor_tag, comm_);
     return send;
   }
 
   void recv(const TensorView& x, int peer, Stream) override {
+    if (shared_) {
+      shared_->recv(bytes_of(x), x.bytes(), peer);
+      return;
+    }
     in_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
       MPI_Request request = MPI_REQUEST_NULL;
       check_mpi(MPI_Irecv(piece, count, MPI_BYTE, peer, tensor_tag, comm_, &request), "MPI_Irecv");
@@ -272,10 +302,15 @@ class MpiTransport final : public HostTransport {
   }
 
  private:
-  static std::unique_ptr<HostTransport> own(MPI_Comm comm) {
+  // Of this transport's kind, for a communicator of some of its ranks. Collective over them.
+  std::unique_ptr<HostTransport> own(MPI_Comm comm) const {
     if (comm == MPI_COMM_NULL) return nullptr;
-    return std::make_unique<MpiTransport>(comm);
+    auto transport = std::make_unique<MpiTransport>(comm, host_, may_share_memory_);
+    transport->share_memory();
+    return transport;
   }
+
+  static std::byte* bytes_of(const TensorView& x) { return static_cast<std::byte*>(x.data()); }
 
   static void wait(MPI_Request& request, std::chrono::microseconds longest_sleep) {
     Backoff backoff(longest_sleep);
@@ -314,13 +349,19 @@ class MpiTransport final : public HostTransport {
     return parts;
   }
 
-  // Integer sums and all extremes are the same in any order.
-  void reduce_exact(const TensorView& x, MPI_Datatype type, ReduceOp op) {
+  template <typename T>
+  void reduce(const TensorView& x, ReduceOp op) {
     const auto count = static_cast<std::size_t>(x.numel());
-    check(count <= piece_bytes, "all_reduce", "more than 2^30 elements");
-    check_mpi(
-        MPI_Allreduce(MPI_IN_PLACE, x.data(), static_cast<int>(count), type, mpi_op(op), comm_),
-        "MPI_Allreduce");
+    if (shared_) {
+      shared_->all_reduce(x.as<T>(), count, op);
+    } else if constexpr (std::is_same_v<T, float>) {
+      reduce_in_order(x.as<float>(), count, op);
+    } else {  // sums of integers are the same in any order
+      check(count <= piece_bytes, "all_reduce", "more than 2^30 elements");
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, x.data(), static_cast<int>(count),
+                              sizeof(T) == 4 ? MPI_INT32_T : MPI_INT64_T, mpi_op(op), comm_),
+                "MPI_Allreduce");
+    }
   }
 
   void reduce_in_order(float* x, std::size_t count, ReduceOp op) {
@@ -366,18 +407,39 @@ class MpiTransport final : public HostTransport {
   }
 
   MPI_Comm comm_;
+  int host_;
+  bool may_share_memory_;
   int rank_ = 0;
   int size_ = 1;
+  std::unique_ptr<SharedExchange> shared_;
   std::vector<float> scratch_;
   std::vector<float> padded_;
 };
 
 }  // namespace
 
-Comm mpi_world() {
+namespace {
+
+// The lowest world rank on this rank's host.
+int host_number() {
+  MPI_Comm host = MPI_COMM_NULL;
+  int number = 0;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host),
+            "MPI_Comm_split_type");
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &number), "MPI_Comm_rank");
+  check_mpi(MPI_Bcast(&number, 1, MPI_INT, 0, host), "MPI_Bcast");
+  check_mpi(MPI_Comm_free(&host), "MPI_Comm_free");
+  return number;
+}
+
+}  // namespace
+
+Comm mpi_world(bool may_share_memory) {
   MPI_Comm world = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
-  return Comm(std::make_unique<MpiTransport>(world));
+  auto transport = std::make_unique<MpiTransport>(world, host_number(), may_share_memory);
+  transport->share_memory();
+  return Comm(std::move(transport));
 }
 
 }  // namespace millrace

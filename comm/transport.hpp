@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "kernels/base/stream.hpp"
@@ -37,6 +38,7 @@ class PendingSend {
 class TensorTransport {
  public:
   virtual ~TensorTransport() = default;
+  virtual std::string_view name() const = 0;  // for the report: "shared memory", "MPI", "NCCL"
   virtual void all_reduce(const TensorView& x, ReduceOp op, Stream stream) = 0;
   virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;
   virtual void broadcast(const TensorView& x, int root, Stream stream) = 0;
