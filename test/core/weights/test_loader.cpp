@@ -1,0 +1,251 @@
+#include "core/weights/loader.hpp"
+
+#include <gmock/gmock.h>
+
+#include <map>
+
+#include "core/model/memory.hpp"
+#include "kernels/base/error.hpp"
+#include "samples.hpp"
+
+namespace millrace {
+namespace {
+
+using test::bytes_of;
+using test::element;
+using test::GgufBytes;
+using test::TemporaryFolder;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+constexpr std::int64_t max_positions = 40;
+
+struct Loaded {
+  ModelDescription model;
+  RankSlices slices;
+  RankWeights weights;
+};
+
+Loaded load(const ModelFiles& files, GridShape grid, GridCoordinates rank, DType dtype) {
+  Loaded loaded{describe_model(files), {}, {}};
+  loaded.slices = partition(loaded.model.spec, grid, rank);
+  const auto checkpoint = open_checkpoint(files);
+  loaded.weights =
+      load_weights(loaded.model, *checkpoint, loaded.slices,
+                   {.dtype = dtype, .device = Device::cpu(), .max_positions = max_positions}, {});
+  return loaded;
+}
+
+Loaded load_fixture(const std::string& name, GridShape grid, GridCoordinates rank) {
+  return load(find_model(MILLRACE_TEST_DATA "/models/" + name), grid, rank, DType::f32);
+}
+
+// Rows and columns of `part` are rows and columns of `whole` from the given offsets on.
+void expect_block(const LinearWeight& part, Range rows, const LinearWeight& whole,
+                  std::int64_t whole_row, std::int64_t whole_column) {
+  for (std::int64_t row = 0; row < rows.count; ++row) {
+    for (std::int64_t column = 0; column < part.k; ++column) {
+      ASSERT_EQ(element(part, rows.begin + row, column),
+                element(whole, whole_row + row, whole_column + column))
+          << "row " << row << " column " << column;
+    }
+  }
+}
+
+void expect_part(const TensorView& part, Range range, const TensorView& whole, std::int64_t from) {
+  ASSERT_LE(from + range.count, whole.size(0));
+  for (std::int64_t i = 0; i < range.count; ++i) {
+    ASSERT_EQ(part.as<float>()[range.begin + i], whole.as<float>()[from + i]);
+  }
+}
+
+// A rank's layer against the same layer of a rank that holds everything.
+void expect_layer(const Loaded& rank, std::size_t local, const LayerWeights& whole) {
+  const LayerWeights& part = rank.weights.layers[local];
+  const LayerSlice& slice = rank.slices.slices[local];
+  const auto index = static_cast<std::size_t>(rank.slices.layers.begin) + local;
+  const LayerSpec& spec = rank.model.spec.layers[index];
+  const std::int64_t dim = spec.attention.head_dim;
+  const std::int64_t heads = slice.heads.count * dim;
+  const std::int64_t kv = slice.kv_heads.count * dim;
+  const std::int64_t all_heads = spec.attention.heads * dim;
+  const std::int64_t all_kv = spec.attention.kv_heads * dim;
+  const std::int64_t kv_begin = slice.kv_heads.begin * dim;
+  ASSERT_EQ(part.qkv.n, heads + 2 * kv);
+  ASSERT_EQ(whole.qkv.n, all_heads + 2 * all_kv);
+  expect_block(part.qkv, {0, heads}, whole.qkv, slice.heads.begin * dim, 0);
+  expect_block(part.qkv, {heads, kv}, whole.qkv, all_heads + kv_begin, 0);
+  expect_block(part.qkv, {heads + kv, kv}, whole.qkv, all_heads + all_kv + kv_begin, 0);
+  expect_block(part.o, {0, part.o.n}, whole.o, 0, slice.heads.begin * dim);
+  const Range inner = slice.intermediate;
+  expect_block(part.up, {0, inner.count}, whole.up, inner.begin, 0);
+  if (spec.mlp.gated) {
+    expect_block(part.up, {inner.count, inner.count}, whole.up,
+                 spec.mlp.intermediate_size + inner.begin, 0);
+  }
+  expect_block(part.down, {0, part.down.n}, whole.down, 0, inner.begin);
+
+  EXPECT_EQ(part.qkv_bias.empty(), !spec.attention.qkv_bias);
+  if (spec.attention.qkv_bias) {
+    expect_part(part.qkv_bias, {0, heads}, whole.qkv_bias, slice.heads.begin * dim);
+    expect_part(part.qkv_bias, {heads, kv}, whole.qkv_bias, all_heads + kv_begin);
+    expect_part(part.qkv_bias, {heads + kv, kv}, whole.qkv_bias, all_heads + all_kv + kv_begin);
+  }
+  const bool adds = rank.slices.tensor_rank == 0;
+  EXPECT_EQ(part.o_bias.empty(), !(spec.attention.o_bias && adds));
+  EXPECT_EQ(part.down_bias.empty(), !(spec.mlp.bias && adds));
+  EXPECT_EQ(part.up_bias.empty(), !spec.mlp.bias);
+  if (spec.mlp.bias) expect_part(part.up_bias, {0, inner.count}, whole.up_bias, inner.begin);
+  expect_part(part.attention_norm.weight, {0, rank.model.spec.hidden_size},
+              whole.attention_norm.weight, 0);
+  EXPECT_EQ(part.qk_norm.q_weight.empty(), !spec.attention.qk_norm);
+}
+
+class LoaderOfEveryFixture : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LoaderOfEveryFixture, EveryGridHoldsPartsOfTheSameModelAndThePredictedBytes) {
+  const Loaded whole = load_fixture(GetParam(), {1, 1, 1}, {0, 0, 0});
+  for (const GridShape grid : {GridShape{1, 1, 2}, GridShape{1, 1, 4}, GridShape{1, 2, 3}}) {
+    for (int stage = 0; stage < grid.pipeline; ++stage) {
+      for (int tensor = 0; tensor < grid.tensor; ++tensor) {
+        SCOPED_TRACE(
+            fmt::format("tp {} pp {} rank {} stage {}", grid.tensor, grid.pipeline, tensor, stage));
+        const Loaded rank = load_fixture(GetParam(), grid, {0, stage, tensor});
+        ASSERT_EQ(rank.weights.layers.size(), rank.slices.slices.size());
+        for (std::size_t i = 0; i < rank.weights.layers.size(); ++i) {
+          const auto index = static_cast<std::size_t>(rank.slices.layers.begin) + i;
+          expect_layer(rank, i, whole.weights.layers[index]);
+        }
+        const Range vocab = rank.slices.vocab;
+        if (rank.slices.has_embedding) {
+          expect_block(rank.weights.token_embedding, {0, vocab.count},
+                       whole.weights.token_embedding, vocab.begin, 0);
+        }
+        if (rank.slices.has_head) {
+          const LinearWeight& head = rank.weights.lm_head();
+          ASSERT_EQ(head.n, rank.slices.vocab_padded);
+          expect_block(head, {0, vocab.count}, whole.weights.lm_head(), vocab.begin, 0);
+          for (std::int64_t row = vocab.count; row < head.n; ++row) {
+            ASSERT_EQ(element(head, row, 0), 0.0F);
+          }
+        }
+        EXPECT_EQ(
+            rank.weights.report.weight_bytes,
+            weight_bytes(rank.model, rank.slices, DType::f32, DeviceKind::cpu, max_positions));
+        EXPECT_LT(rank.weights.report.bytes_read, whole.weights.report.bytes_read);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, LoaderOfEveryFixture,
+                         ::testing::Values("gpt2", "llama-bf16-sharded", "llama-gguf",
+                                           "llama-tied-bias", "opt-post", "opt-pre", "qwen2",
+                                           "qwen3"),
+                         [](const auto& name) {
+                           std::string word = name.param;
+                           std::replace(word.begin(), word.end(), '-', '_');
+                           return word;
+                         });
+
+TEST(Loader, ATiedHeadIsTheEmbeddingItselfOnOneRankAndReadAgainOnTheLastStage) {
+  const Loaded one = load_fixture("qwen2", {1, 1, 1}, {0, 0, 0});
+  EXPECT_EQ(&one.weights.lm_head(), &one.weights.token_embedding);
+  EXPECT_TRUE(one.weights.untied_head.empty());
+  const Loaded last = load_fixture("qwen2", {1, 2, 1}, {0, 1, 0});
+  EXPECT_EQ(last.weights.lm_head().k, last.model.spec.hidden_size);
+}
+
+TEST(Loader, ARankReadsOnlyItsOwnBytes) {
+  // Every tensor of this f32 checkpoint is cut or replicated; the sum over ranks of what a cut
+  // leaves is the tensor once.
+  const Loaded whole = load_fixture("llama-dynamic", {1, 1, 1}, {0, 0, 0});
+  std::int64_t sum = 0;
+  for (int rank = 0; rank < 3; ++rank) {
+    sum += load_fixture("llama-dynamic", {1, 1, 3}, {0, 0, rank}).weights.report.bytes_read;
+  }
+  const std::int64_t layers = static_cast<std::int64_t>(whole.model.spec.layers.size());
+  const std::int64_t replicated = (2 * layers + 1) * whole.model.spec.hidden_size * 4;
+  EXPECT_EQ(sum, whole.weights.report.bytes_read + 2 * replicated);
+}
+
+TEST(Loader, SixteenBitWeightsStayAsTheyAreStored) {
+  const ModelFiles files = find_model(MILLRACE_TEST_DATA "/models/llama-bf16-sharded");
+  const Loaded as_f32 = load(files, {1, 1, 1}, {0, 0, 0}, DType::f32);
+  const Loaded as_bf16 = load(files, {1, 1, 1}, {0, 0, 0}, DType::bf16);
+  EXPECT_EQ(as_bf16.weights.layers[0].qkv.dtype(), DType::bf16);
+  EXPECT_EQ(as_bf16.weights.layers[0].attention_norm.weight.dtype(), DType::f32);
+  expect_block(as_bf16.weights.layers[2].down, {0, as_bf16.weights.layers[2].down.n},
+               as_f32.weights.layers[2].down, 0, 0);
+  EXPECT_EQ(
+      as_bf16.weights.report.weight_bytes,
+      weight_bytes(as_bf16.model, as_bf16.slices, DType::bf16, DeviceKind::cpu, max_positions));
+}
+
+// A Llama of one layer, one head of 4, everything else 4 wide, whose q rows are numbered as the
+// file stores them.
+GgufBytes interleaved_llama() {
+  const auto matrix = [](int rows, bool numbered) {
+    std::vector<float> values;
+    for (int row = 0; row < rows; ++row) {
+      for (int column = 0; column < 4; ++column) {
+        values.push_back(numbered ? static_cast<float>(row) : 0.0F);
+      }
+    }
+    return bytes_of(values);
+  };
+  GgufBytes file;
+  file.text("general.architecture", "llama")
+      .number("llama.embedding_length", 4)
+      .number("llama.feed_forward_length", 4)
+      .number("llama.block_count", 1)
+      .number("llama.attention.head_count", 1)
+      .tensor("token_embd.weight", {4, 8}, 0, matrix(8, false))
+      .tensor("output_norm.weight", {4}, 0, matrix(1, false))
+      .tensor("blk.0.attn_norm.weight", {4}, 0, matrix(1, false))
+      .tensor("blk.0.ffn_norm.weight", {4}, 0, matrix(1, false));
+  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up"}) {
+    file.tensor(fmt::format("blk.0.{}.weight", name), {4, 4}, 0, matrix(4, true));
+  }
+  return file;
+}
+
+TEST(Loader, InterleavedHeadsComeOutAsHalves) {
+  const TemporaryFolder folder;
+  GgufBytes file = interleaved_llama();
+  file.tensor("blk.0.ffn_down.weight", {4, 4}, 0, std::string(64, '\0'));
+  const Loaded loaded =
+      load({folder.path(), folder.write("a.gguf", file.bytes())}, {1, 1, 1}, {0, 0, 0}, DType::f32);
+  const LinearWeight& qkv = loaded.weights.layers[0].qkv;
+  std::vector<float> rows;
+  for (std::int64_t row = 0; row < qkv.n; ++row) rows.push_back(element(qkv, row, 0));
+  // Stored (0, 2, 1, 3) of the model's rows: q and k are brought back, v is as it was.
+  EXPECT_THAT(rows, ElementsAre(0, 2, 1, 3, 0, 2, 1, 3, 0, 1, 2, 3));
+}
+
+TEST(Loader, AMissingTensorOrAnotherShapeIsTheUsersError) {
+  const TemporaryFolder folder;
+  const auto loading = [&](const GgufBytes& file) {
+    return [&folder, bytes = file.bytes()] {
+      load({folder.path(), folder.write("a.gguf", bytes)}, {1, 1, 1}, {0, 0, 0}, DType::f32);
+    };
+  };
+  EXPECT_THAT(loading(interleaved_llama()),
+              ThrowsMessage<UserError>(
+                  AllOf(HasSubstr("a.gguf"), HasSubstr("'blk.0.ffn_down.weight' is missing"))));
+  GgufBytes other = interleaved_llama();
+  other.tensor("blk.0.ffn_down.weight", {8, 4}, 0, std::string(128, '\0'));
+  EXPECT_THAT(loading(other),
+              ThrowsMessage<UserError>(AllOf(HasSubstr("'blk.0.ffn_down.weight' has shape [4, 8]"),
+                                             HasSubstr("[4, 4]"))));
+}
+
+TEST(Loader, TheReportSaysBytesAndRate) {
+  EXPECT_EQ(describe({.bytes_read = 3'000'000'000, .weight_bytes = 0, .seconds = 2.0}),
+            "read 3.00 GB in 2.00 s (1.50 GB/s)");
+}
+
+}  // namespace
+}  // namespace millrace
