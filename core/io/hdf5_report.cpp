@@ -1,5 +1,6 @@
 #include "core/io/hdf5_report.hpp"
 
+#include <algorithm>
 #include <numeric>
 
 namespace millrace {
@@ -99,11 +100,27 @@ std::vector<Row> read_table(const Object& group) {
   return rows;
 }
 
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+// A flag that was given several times has one attribute, with a line for each value.
+Settings without_repeats(const Settings& settings) {
+  Settings merged;
+  for (const auto& [flag, value] : settings) {
+    const auto before = std::ranges::find(merged, flag, &Settings::value_type::first);
+    if (before == merged.end()) {
+      merged.emplace_back(flag, value);
+    } else {
+      before->second += '\n' + value;
+    }
+  }
+  return merged;
+}
+
 }  // namespace
 
 void write_report(const Object& file, const Report& report) {
   const Object config = hdf5::create_group(file, "config");
-  for (const auto& [flag, value] : report.config) {
+  for (const auto& [flag, value] : without_repeats(report.config)) {
     hdf5::write_attribute(config, flag, value);
   }
 

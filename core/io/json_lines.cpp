@@ -7,7 +7,7 @@
 #include <span>
 
 #include "core/batch/request.hpp"
-#include "core/io/utf8.hpp"
+#include "core/text/unicode.hpp"
 
 namespace millrace {
 namespace {
@@ -82,20 +82,20 @@ void append_completion(std::string& out, const Completion& completion) {
 
 }  // namespace
 
-void append_json_string(std::string& out, std::string_view text) {
+void append_json_string(std::string& out, std::string_view bytes) {
   std::string repaired;
-  if (valid_utf8_prefix(text) != text.size()) {
-    repaired = replace_invalid_utf8(text);
-    text = repaired;
+  if (!text::is_valid_utf8(bytes)) {
+    text::append_replacing_invalid(repaired, bytes);
+    bytes = repaired;
   }
   out += '"';
   std::size_t plain = 0;  // start of what needs no escape
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(bytes[i]);
     if (byte >= 0x20 && byte != '"' && byte != '\\') {
       continue;
     }
-    out += text.substr(plain, i - plain);
+    out += bytes.substr(plain, i - plain);
     plain = i + 1;
     switch (byte) {
       case '"':
@@ -117,7 +117,7 @@ void append_json_string(std::string& out, std::string_view text) {
         fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
     }
   }
-  out += text.substr(plain);
+  out += bytes.substr(plain);
   out += '"';
 }
 

@@ -22,7 +22,7 @@ struct FinishedRequest;
 void append_json_line(std::string& out, std::int64_t index, const FinishedRequest& request,
                       bool prompt_token_ids);
 
-// Appends `text` as a JSON string. Bytes that are not UTF-8 become U+FFFD.
-void append_json_string(std::string& out, std::string_view text);
+// Appends a JSON string. What is not UTF-8 in `bytes` becomes U+FFFD.
+void append_json_string(std::string& out, std::string_view bytes);
 
 }  // namespace millrace

@@ -12,9 +12,8 @@
 
 #include "core/batch/request.hpp"
 #include "core/io/report.hpp"
-#include "core/io/utf8.hpp"
-#include "core/text/chat_template.hpp"
 #include "core/text/tokenizer.hpp"
+#include "core/text/unicode.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -45,7 +44,9 @@ std::string written(json::value value) {
   if (token.size() <= longest) {
     return std::string(token);
   }
-  return replace_invalid_utf8(token.substr(0, longest)) + "...";
+  std::string cut;
+  text::append_replacing_invalid(cut, token.substr(0, longest));
+  return cut + "...";
 }
 
 [[noreturn]] void reject(std::string_view field, std::string_view expected, json::value value) {
@@ -81,7 +82,7 @@ bool boolean(std::string_view field, json::value value) {
   return flag;
 }
 
-std::string_view text(std::string_view field, json::value value) {
+std::string_view string(std::string_view field, json::value value) {
   if (value.type() != json::json_type::string) {
     reject(field, "a string", value);
   }
@@ -114,7 +115,7 @@ std::string_view raw_json(std::string_view field, json::value value, json::json_
 
 void set_id(Fields& fields, std::string_view name, json::value value) {
   if (value.type() == json::json_type::string) {
-    fields.id = std::string(text(name, value));
+    fields.id = std::string(string(name, value));
     return;
   }
   std::int64_t number = 0;
@@ -126,7 +127,7 @@ void set_id(Fields& fields, std::string_view name, json::value value) {
 
 void set_prompt(Fields& fields, std::string_view name, json::value value) {
   if (value.type() == json::json_type::string) {
-    fields.text = text(name, value);
+    fields.text = string(name, value);
   } else if (value.type() == json::json_type::array) {
     fields.token_ids = token_list(name, value);
   } else {
@@ -145,14 +146,14 @@ void set_seed(Fields& fields, std::string_view name, json::value value) {
 void set_stop(Fields& fields, std::string_view name, json::value value) {
   fields.sampling.stop.clear();
   if (value.type() == json::json_type::string) {
-    fields.sampling.stop.emplace_back(text(name, value));
+    fields.sampling.stop.emplace_back(string(name, value));
     return;
   }
   if (value.type() != json::json_type::array) {
     reject(name, "a string or an array of strings", value);
   }
   for (json::value element : value.get_array()) {
-    fields.sampling.stop.emplace_back(text(name, element));
+    fields.sampling.stop.emplace_back(string(name, element));
   }
 }
 
@@ -242,9 +243,14 @@ std::string_view without_carriage_return(std::string_view line) {
 }
 
 void require_utf8(std::string_view line) {
-  if (!simdjson::validate_utf8(line.data(), line.size())) {
-    throw UserError("invalid UTF-8 at byte {} of the line", valid_utf8_prefix(line));
+  if (simdjson::validate_utf8(line.data(), line.size())) {
+    return;
   }
+  std::size_t at = 0;
+  for (text::Utf8Step step{}; (step = text::scan_utf8(line, at)).valid;) {
+    at += step.length;
+  }
+  throw UserError("invalid UTF-8 at byte {} of the line", at);
 }
 
 }  // namespace
@@ -252,11 +258,11 @@ void require_utf8(std::string_view line) {
 class PromptLineParser::Impl {
  public:
   Impl(PromptLineOptions options, const SamplingParams& defaults, const Tokenizer& tokenizer,
-       const ChatTemplate* chat_template)
+       RenderChat render_chat)
       : options_(options),
         defaults_(defaults),
         tokenizer_(tokenizer),
-        chat_template_(chat_template) {}
+        render_chat_(std::move(render_chat)) {}
 
   Request parse(std::int64_t offset, std::string_view line) {
     Request request;
@@ -355,12 +361,12 @@ class PromptLineParser::Impl {
       }
       ids = tokenizer_.encode(*fields.text, fields.add_special_tokens);
     } else {
-      if (chat_template_ == nullptr) {
+      if (!render_chat_) {
         throw UserError("\"messages\" needs a chat template, and the model has none");
       }
-      ids = tokenizer_.encode(chat_template_->render(*fields.messages, fields.add_generation_prompt,
-                                                     fields.template_variables),
-                              false);
+      ids = tokenizer_.encode(
+          render_chat_(*fields.messages, fields.add_generation_prompt, fields.template_variables),
+          false);
     }
     if (ids.empty()) {
       throw UserError("the prompt has no tokens");
@@ -396,7 +402,7 @@ class PromptLineParser::Impl {
   PromptLineOptions options_;
   SamplingParams defaults_;
   const Tokenizer& tokenizer_;
-  const ChatTemplate* chat_template_;
+  RenderChat render_chat_;
   json::parser json_parser_;
   std::string padded_;  // the line, with the room behind it that simdjson reads
 };
@@ -412,8 +418,8 @@ PromptFormat prompt_format(std::string_view path) {
 }
 
 PromptLineParser::PromptLineParser(PromptLineOptions options, const SamplingParams& defaults,
-                                   const Tokenizer& tokenizer, const ChatTemplate* chat_template)
-    : impl_(std::make_unique<Impl>(options, defaults, tokenizer, chat_template)) {}
+                                   const Tokenizer& tokenizer, RenderChat render_chat)
+    : impl_(std::make_unique<Impl>(options, defaults, tokenizer, std::move(render_chat))) {}
 PromptLineParser::~PromptLineParser() = default;
 PromptLineParser::PromptLineParser(PromptLineParser&&) noexcept = default;
 

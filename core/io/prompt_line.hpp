@@ -17,7 +17,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
 namespace millrace {
@@ -25,12 +27,17 @@ namespace millrace {
 struct Request;
 struct SamplingParams;
 class Tokenizer;
-class ChatTemplate;
 
 enum class PromptFormat : std::uint8_t { text, json_lines };
 
 // By the file's ending: ".txt" or ".jsonl". Throws UserError for any other.
 PromptFormat prompt_format(std::string_view path);
+
+// Renders a chat into the text of a prompt (ChatTemplate::render): the JSON of "messages", whether
+// the text ends by opening the answer, and the JSON of "chat_template_kwargs" or nothing. Throws
+// UserError for messages that the template refuses.
+using RenderChat = std::function<std::string(std::string_view messages, bool add_generation_prompt,
+                                             std::string_view variables)>;
 
 struct PromptLineOptions {
   PromptFormat format = PromptFormat::text;
@@ -40,10 +47,10 @@ struct PromptLineOptions {
 
 class PromptLineParser {
  public:
-  // The tokenizer and the template must outlive the parser; without a template "messages" is an
-  // error.
+  // The tokenizer must outlive the parser. Without `render_chat` (the model has no chat template)
+  // "messages" is an error.
   PromptLineParser(PromptLineOptions options, const SamplingParams& defaults,
-                   const Tokenizer& tokenizer, const ChatTemplate* chat_template);
+                   const Tokenizer& tokenizer, RenderChat render_chat);
   ~PromptLineParser();
   PromptLineParser(PromptLineParser&&) noexcept;
 

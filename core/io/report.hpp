@@ -63,7 +63,7 @@ struct Summary {
 };
 
 struct Report {
-  std::vector<std::pair<std::string, std::string>> config;  // flag -> value as text
+  std::vector<std::pair<std::string, std::string>> config;  // flag, value; repeated flags repeat
   std::vector<RankRow> ranks;
   std::vector<LinkRow> links;
   KvCacheReport kv_cache;

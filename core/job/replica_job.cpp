@@ -94,7 +94,7 @@ class Feed : public RequestSource {
         {.format = prompt_format(prompts_.path.native()),
          .max_model_len = static_cast<std::int32_t>(plan_.options.max_model_len),
          .vocab_size = static_cast<std::int32_t>(plan_.model.spec.vocab_size)},
-        defaults_, text_.tokenizer, text_.chat ? &*text_.chat : nullptr);
+        defaults_, text_.tokenizer, render_chat());
     reader_.emplace(
         PromptReaderOptions{.path = prompts_.path.native()}, std::move(parser),
         [this] { return work_->next(); }, [this](const RangeLines& lines) { spool_.put(lines); });
@@ -110,6 +110,16 @@ class Feed : public RequestSource {
   const PromptReader& reader() const { return *reader_; }
 
  private:
+  RenderChat render_chat() const {
+    if (!text_.chat) {
+      return {};
+    }
+    return
+        [this](std::string_view messages, bool add_generation_prompt, std::string_view variables) {
+          return text_.chat->render(messages, add_generation_prompt, variables);
+        };
+  }
+
   const Grid& grid_;
   const JobPlan& plan_;
   const PromptFile& prompts_;

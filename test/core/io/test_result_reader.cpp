@@ -86,6 +86,15 @@ TEST_F(ResultFiles, GiveBackTheReport) {
   }
 }
 
+TEST_F(ResultFiles, AFlagThatRepeatsIsOneSettingOfSeveralLines) {
+  auto writer = open_results({folder_ / "a.h5", false, false});
+  Report report;
+  report.config = {{"stop", "END"}, {"seed", "1"}, {"stop", "\n\n"}};
+  writer->finish(report);
+  EXPECT_THAT(ResultReader(folder_ / "a.h5").report().config,
+              testing::ElementsAre(std::pair("stop", "END\n\n\n"), std::pair("seed", "1")));
+}
+
 TEST_F(ResultFiles, AnEmptyJobHasAnEmptyFile) {
   const ResultReader reader(write("a.h5", 0));
   reader.for_each_result([](std::int64_t, const FinishedRequest&) { FAIL(); });
