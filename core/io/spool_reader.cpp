@@ -116,7 +116,8 @@ class SpoolReader::Impl {
     if (position < window_position_ ||
         position + static_cast<std::int64_t>(count) >
             window_position_ + static_cast<std::int64_t>(window_.size())) {
-      window_.resize(std::max(count, window_bytes));
+      window_.resize(
+          std::min(std::max(count, window_bytes), static_cast<std::size_t>(size_ - position)));
       window_.resize(file_.read_at(position, window_));
       window_position_ = position;
     }
