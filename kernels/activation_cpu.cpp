@@ -1,59 +1,77 @@
+// Rows are spread over threads; the functions are vectors (kernels/simd/activation_tiles.hpp) but
+// for the error function, which the C library computes.
 #include <cmath>
 
 #include "kernels/activation.hpp"
+#include "kernels/simd/activation_tiles.hpp"
+#include "kernels/simd/isa.hpp"
 
 namespace millrace::cpu {
 namespace {
 
-float silu(float x) { return x / (1.0F + std::exp(-x)); }
-float gelu_tanh(float x) {
-  return 0.5F * x * (1.0F + std::tanh(0.7978845608F * (x + 0.044715F * x * x * x)));
+const ActivationTiles& active_tiles() {
+#ifdef __x86_64__
+  if (active_isa() == Isa::avx512) return avx512::activation_tiles;
+  if (active_isa() == Isa::avx2) return avx2::activation_tiles;
+#endif
+  return portable::activation_tiles;
 }
-float gelu_erf(float x) { return 0.5F * x * (1.0F + std::erf(x * 0.7071067812F)); }
-float relu(float x) { return x > 0.0F ? x : 0.0F; }
-float quick_gelu(float x) { return x / (1.0F + std::exp(-1.702F * x)); }
 
-template <typename Function>
-void map_rows(const TensorView& out, const TensorView& x, bool gated, Function f) {
-  const std::int64_t n = out.size(1);
-#pragma omp parallel for schedule(static)
-  for (std::int64_t t = 0; t < out.size(0); ++t) {
-    float* to = out.as<float>() + t * out.stride(0);
-    const float* from = x.as<float>() + t * x.stride(0);
-    for (std::int64_t i = 0; i < n; ++i) to[i] = gated ? f(from[i]) * from[n + i] : f(from[i]);
+// erfc keeps the digits of the left tail that 1 + erf would lose.
+void gelu_erf(float* out, const float* x, const float* up, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float value = 0.5F * x[i] * std::erfc(x[i] * -0.7071067812F);
+    out[i] = up != nullptr ? value * up[i] : value;
   }
 }
 
-void map_kind(const TensorView& out, const TensorView& x, bool gated, Activation kind) {
+ActivationTiles::Map function_of(Activation kind) {
   switch (kind) {
     case Activation::silu:
-      return map_rows(out, x, gated, silu);
+      return active_tiles().silu;
     case Activation::gelu_tanh:
-      return map_rows(out, x, gated, gelu_tanh);
+      return active_tiles().gelu_tanh;
     case Activation::gelu_erf:
-      return map_rows(out, x, gated, gelu_erf);
+      return gelu_erf;
     case Activation::relu:
-      return map_rows(out, x, gated, relu);
+      return active_tiles().relu;
     case Activation::quick_gelu:
-      return map_rows(out, x, gated, quick_gelu);
+      return active_tiles().quick_gelu;
   }
+  return nullptr;
+}
+
+float* row(const TensorView& tensor, std::int64_t t) {
+  return tensor.as<float>() + t * tensor.stride(0);
 }
 
 }  // namespace
 
 void activation(const TensorView& out, const TensorView& x, Activation kind, Stream) {
-  map_kind(out, x, false, kind);
+  const ActivationTiles::Map f = function_of(kind);
+#pragma omp parallel for schedule(static) if (out.size(0) > 1)
+  for (std::int64_t t = 0; t < out.size(0); ++t) f(row(out, t), row(x, t), nullptr, out.size(1));
 }
 
 void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind, Stream) {
-  map_kind(out, gate_up, true, kind);
+  const ActivationTiles::Map f = function_of(kind);
+  const std::int64_t n = out.size(1);
+#pragma omp parallel for schedule(static) if (out.size(0) > 1)
+  for (std::int64_t t = 0; t < out.size(0); ++t) {
+    f(row(out, t), row(gate_up, t), row(gate_up, t) + n, n);
+  }
 }
 
 void scale_softcap(const TensorView& x, float scale, float softcap, Stream) {
-  if (softcap > 0) {
-    map_rows(x, x, false, [=](float v) { return softcap * std::tanh(scale * v / softcap); });
-  } else {
-    map_rows(x, x, false, [=](float v) { return scale * v; });
+  const ActivationTiles& tiles = active_tiles();
+#pragma omp parallel for schedule(static) if (x.size(0) > 1)
+  for (std::int64_t r = 0; r < x.size(0); ++r) {
+    float* logits = row(x, r);
+    if (softcap > 0) {
+      tiles.softcap(logits, scale, softcap, x.size(1));
+    } else {
+      for (std::int64_t i = 0; i < x.size(1); ++i) logits[i] *= scale;
+    }
   }
 }
 

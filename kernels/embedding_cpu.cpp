@@ -21,7 +21,7 @@ void read_row(float* out, const LinearWeight& table, std::int64_t index, float s
 
 void embedding(const TensorView& out, const TensorView& ids, const LinearWeight& table,
                std::int64_t vocab_begin, float scale, Stream) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (ids.size(0) > 1)
   for (std::int64_t t = 0; t < ids.size(0); ++t) {
     float* row = out.as<float>() + t * out.stride(0);
     const std::int64_t index = ids.as<std::int32_t>()[t] - vocab_begin;
@@ -39,7 +39,7 @@ void embedding(const TensorView& out, const TensorView& ids, const LinearWeight&
 
 void add_position_embedding(const TensorView& out, const TensorView& positions,
                             const TensorView& table, std::int64_t offset, Stream) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (positions.size(0) > 1)
   for (std::int64_t t = 0; t < positions.size(0); ++t) {
     float* row = out.as<float>() + t * out.stride(0);
     const float* position =

@@ -8,7 +8,7 @@ void gather_rows(const TensorView& out, const TensorView& x, const TensorView& r
   const std::int64_t row_bytes = out.size(1) * static_cast<std::int64_t>(size_of(out.dtype()));
   const std::int64_t out_stride = out.stride(0) * static_cast<std::int64_t>(size_of(out.dtype()));
   const std::int64_t x_stride = x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype()));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows.size(0) > 1)
   for (std::int64_t i = 0; i < rows.size(0); ++i) {
     std::memcpy(static_cast<char*>(out.data()) + i * out_stride,
                 static_cast<const char*>(x.data()) + rows.as<std::int32_t>()[i] * x_stride,

@@ -45,13 +45,13 @@ float* row(const TensorView& tensor, std::int64_t i) {
 }  // namespace
 
 void norm(const TensorView& out, const TensorView& x, const NormWeights& weights, Stream) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (x.size(0) > 1)
   for (std::int64_t t = 0; t < x.size(0); ++t) norm_row(row(out, t), row(x, t), weights, x.size(1));
 }
 
 void add_norm(const TensorView& out, const TensorView& residual, const TensorView& x,
               const NormWeights& weights, Stream) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (x.size(0) > 1)
   for (std::int64_t t = 0; t < x.size(0); ++t) {
     float* sum = row(residual, t);
     const float* term = row(x, t);
@@ -61,7 +61,7 @@ void add_norm(const TensorView& out, const TensorView& residual, const TensorVie
 }
 
 void add(const TensorView& residual, const TensorView& x, Stream) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (x.size(0) > 1)
   for (std::int64_t t = 0; t < x.size(0); ++t) {
     float* sum = row(residual, t);
     const float* term = row(x, t);

@@ -57,6 +57,21 @@ inline Tensor ints(const std::vector<std::int32_t>& values) {
   return tensor_of(DType::i32, {static_cast<std::int64_t>(values.size())}, values);
 }
 
+// Element i of contiguous memory, widened from any float dtype.
+inline float element(const TensorView& tensor, std::int64_t i) {
+  if (tensor.dtype() == DType::bf16) return to_float(tensor.as<Bfloat16>()[i]);
+  if (tensor.dtype() == DType::f16) return to_float(tensor.as<Half>()[i]);
+  if (tensor.dtype() == DType::fp8_e4m3) return to_float(tensor.as<Fp8E4m3>()[i]);
+  return tensor.as<float>()[i];
+}
+
+// The value that `dtype` holds for it.
+inline float rounded(float value, DType dtype) {
+  if (dtype == DType::bf16) return to_float(to_bfloat16(value));
+  if (dtype == DType::f16) return to_float(to_half(value));
+  return dtype == DType::fp8_e4m3 ? to_float(to_fp8_e4m3(value)) : value;
+}
+
 inline std::vector<float> to_vector(const TensorView& tensor) {
   EXPECT_TRUE(tensor.is_contiguous());
   return {tensor.as<float>(), tensor.as<float>() + tensor.numel()};

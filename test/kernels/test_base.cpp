@@ -36,6 +36,28 @@ TEST(DType, BfloatsRoundToNearestEven) {
   EXPECT_TRUE(std::isnan(to_float(to_bfloat16(std::numeric_limits<float>::quiet_NaN()))));
 }
 
+TEST(DType, EveryFp8SurvivesTheRoundTripThroughFloat) {
+  for (int bits = 0; bits < 256; ++bits) {
+    const Fp8E4m3 value{static_cast<std::uint8_t>(bits)};
+    if ((bits & 0x7f) == 0x7f) {
+      EXPECT_TRUE(std::isnan(to_float(value)));
+    } else {
+      EXPECT_EQ(to_fp8_e4m3(to_float(value)).bits, bits);
+    }
+  }
+  EXPECT_EQ((to_fp8_e4m3(std::numeric_limits<float>::quiet_NaN()).bits & 0x7f), 0x7f);
+}
+
+TEST(DType, Fp8RoundsToNearestEvenAndSaturates) {
+  EXPECT_EQ(to_float(to_fp8_e4m3(1.0F + 0x1p-4F)), 1.0F);
+  EXPECT_EQ(to_float(to_fp8_e4m3(1.0F + 3 * 0x1p-4F)), 1.25F);
+  EXPECT_EQ(to_float(to_fp8_e4m3(0x1p-10F)), 0.0F);
+  EXPECT_EQ(to_float(to_fp8_e4m3(0x1.8p-10F)), 0x1p-9F);
+  EXPECT_EQ(to_float(to_fp8_e4m3(0x1.fp-7F)), 0x1p-6F);
+  EXPECT_EQ(to_float(to_fp8_e4m3(463.9F)), 448.0F);
+  EXPECT_EQ(to_float(to_fp8_e4m3(-1e9F)), -448.0F);
+}
+
 TEST(DType, AnUnknownNameIsTheUsersError) {
   EXPECT_EQ(parse_dtype("BF16"), DType::bf16);
   EXPECT_THROW(parse_dtype("float7"), UserError);

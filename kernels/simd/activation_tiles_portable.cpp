@@ -1,0 +1,1 @@
+#include "kernels/simd/activation_tiles_body.hpp"
