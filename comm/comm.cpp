@@ -89,8 +89,8 @@ void Comm::check_peer(std::string_view op, int peer) const {
 }
 
 void Comm::reduce(const TensorView& x, ReduceOp op, Stream stream) const {
-  if (size_ == 1 || x.empty()) return;
   const WaitingIn mark("all_reduce");
+  if (size_ == 1 || x.empty()) return;
   transport(x, "all_reduce").all_reduce(x, op, stream);
 }
 

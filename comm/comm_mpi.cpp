@@ -228,18 +228,21 @@ class MpiTransport final : public HostTransport {
     });
   }
 
+  // Host objects: ranks may come minutes apart, so all of these wait by sleeping.
   void barrier() override {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Ibarrier(comm_, &request), "MPI_Ibarrier");
-    wait(request, std::chrono::milliseconds(1));
+    finish("MPI_Ibarrier", [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
   }
 
   void broadcast_bytes(Bytes& bytes, int root) override {
     auto length = static_cast<std::int64_t>(bytes.size());
-    check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
+    finish("MPI_Ibcast", [&](MPI_Request* request) {
+      return MPI_Ibcast(&length, 1, MPI_INT64_T, root, comm_, request);
+    });
     bytes.resize(static_cast<std::size_t>(length));
     in_pieces(bytes.data(), bytes.size(), [&](std::byte* piece, int count) {
-      check_mpi(MPI_Bcast(piece, count, MPI_BYTE, root, comm_), "MPI_Bcast");
+      finish("MPI_Ibcast", [&](MPI_Request* request) {
+        return MPI_Ibcast(piece, count, MPI_BYTE, root, comm_, request);
+      });
     });
   }
 
@@ -247,9 +250,10 @@ class MpiTransport final : public HostTransport {
     const std::vector<int> counts = all_counts(bytes.size());
     std::vector<int> starts;
     Bytes all(rank_ == root ? total(counts, starts) : 0);
-    check_mpi(MPI_Gatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
-                          counts.data(), starts.data(), MPI_BYTE, root, comm_),
-              "MPI_Gatherv");
+    finish("MPI_Igatherv", [&](MPI_Request* request) {
+      return MPI_Igatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
+                          counts.data(), starts.data(), MPI_BYTE, root, comm_, request);
+    });
     if (rank_ != root) return {};
     return cut(all, counts);
   }
@@ -258,16 +262,23 @@ class MpiTransport final : public HostTransport {
     const std::vector<int> counts = all_counts(bytes.size());
     std::vector<int> starts;
     Bytes all(total(counts, starts));
-    check_mpi(MPI_Allgatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
-                             counts.data(), starts.data(), MPI_BYTE, comm_),
-              "MPI_Allgatherv");
+    finish("MPI_Iallgatherv", [&](MPI_Request* request) {
+      return MPI_Iallgatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
+                             counts.data(), starts.data(), MPI_BYTE, comm_, request);
+    });
     return cut(all, counts);
   }
 
   std::int64_t all_reduce(std::int64_t value, ReduceOp op) override {
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, mpi_op(op), comm_),
-              "MPI_Allreduce");
-    return value;
+    if (shared_) {
+      shared_->all_reduce(&value, 1, op);
+      return value;
+    }
+    std::int64_t result = 0;
+    finish("MPI_Iallreduce", [&](MPI_Request* request) {
+      return MPI_Iallreduce(&value, &result, 1, MPI_INT64_T, mpi_op(op), comm_, request);
+    });
+    return result;
   }
 
   std::unique_ptr<PendingSend> isend_bytes(Bytes bytes, int peer, int tag) override {
@@ -322,10 +333,20 @@ class MpiTransport final : public HostTransport {
     }
   }
 
+  // Starts a nonblocking call and waits for its end.
+  template <typename Start>
+  static void finish(const char* call, Start&& start) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check_mpi(start(&request), call);
+    wait(request, std::chrono::milliseconds(1));
+  }
+
   std::vector<int> all_counts(std::size_t bytes) const {
     const int mine = int_count(bytes, "gather_bytes");
     std::vector<int> counts(static_cast<std::size_t>(size_));
-    check_mpi(MPI_Allgather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_), "MPI_Allgather");
+    finish("MPI_Iallgather", [&](MPI_Request* request) {
+      return MPI_Iallgather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_, request);
+    });
     return counts;
   }
 

@@ -17,6 +17,8 @@ WaitingIn::WaitingIn(const char* exchange) {
   if (watched == nullptr) return;
   outer_ = watched->waiting_in.load(std::memory_order_relaxed);
   watched->waiting_in.store(exchange, std::memory_order_relaxed);
+  const std::int64_t begun = watched->exchanges.load(std::memory_order_relaxed);
+  watched->exchanges.store(begun + 1, std::memory_order_relaxed);  // only this thread writes
 }
 
 WaitingIn::~WaitingIn() {

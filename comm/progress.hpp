@@ -10,6 +10,7 @@ namespace millrace {
 
 struct Progress {
   std::atomic<std::int64_t> step = -1;            // -1: not in the steps yet, or past them
+  std::atomic<std::int64_t> exchanges = 0;        // begun so far
   std::atomic<const char*> waiting_in = nullptr;  // an exchange with other ranks; text for ever
 };
 
@@ -19,7 +20,7 @@ void watch_this_thread(Progress* progress);
 // The thread begins step `step` of the model; -1: it leaves the steps.
 void mark_step(std::int64_t step);
 
-// While it lives, the thread waits for other ranks in the named exchange.
+// While it lives, the thread is in the named exchange with other ranks, waiting or about to.
 class WaitingIn {
  public:
   explicit WaitingIn(const char* exchange);

@@ -35,6 +35,7 @@ struct ReportHead {
   bool is_peers = false;  // failed
   int exit_code = 0;      // failed
   std::int64_t step = -1;
+  std::int64_t exchanges = 0;
 };
 struct Report : ReportHead {
   std::string text;  // failed: the message; alive: the exchange it waits in, if any
@@ -97,6 +98,7 @@ class Watchdog::Thread {
     std::string host;
     double silent_seconds = 0;
     std::int64_t step = -1;
+    std::int64_t exchanges = 0;
     std::string waiting_in;
     bool has_left = false;
     std::optional<Failure> failure;
@@ -163,6 +165,7 @@ class Watchdog::Thread {
   SendHandle send_report() const {
     Report report;
     report.step = progress_.step.load(std::memory_order_relaxed);
+    report.exchanges = progress_.exchanges.load(std::memory_order_relaxed);
     if (end_seen_ && failure_) {
       report.kind = ReportKind::failed;
       report.exit_code = failure_->exit_code;
@@ -195,6 +198,7 @@ class Watchdog::Thread {
     Rank& me = ranks_[0];
     me.silent_seconds = 0;
     me.step = progress_.step.load(std::memory_order_relaxed);
+    me.exchanges = progress_.exchanges.load(std::memory_order_relaxed);
     const char* exchange = progress_.waiting_in.load(std::memory_order_relaxed);
     me.waiting_in = exchange == nullptr ? "" : exchange;
     if (!end_seen_) return;
@@ -206,6 +210,7 @@ class Watchdog::Thread {
     Rank& rank = ranks_[static_cast<std::size_t>(source)];
     rank.silent_seconds = 0;
     rank.step = report.step;
+    rank.exchanges = report.exchanges;
     if (report.kind == ReportKind::alive) rank.waiting_in = report.text;
     if (report.kind == ReportKind::leaving) rank.has_left = true;
     if (report.kind == ReportKind::failed) {
@@ -275,31 +280,26 @@ class Watchdog::Thread {
     return text;
   }
 
-  // No rank begins a step any more although they are in the steps.
+  // No rank gets on any more although they are in the steps.
   void judge_stall(double elapsed) {
-    std::int64_t sum_of_steps = 0;
+    std::int64_t marks = 0;
     bool in_steps = false;
     for (const Rank& rank : ranks_) {
-      sum_of_steps += rank.step;
+      marks += rank.step + rank.exchanges;
       in_steps = in_steps || (rank.step >= 0 && !rank.has_left);
     }
-    if (sum_of_steps != sum_of_steps_ || !in_steps) {
-      if (in_steps) longest_step_ = std::max(longest_step_, since_step_);
-      sum_of_steps_ = sum_of_steps;
-      since_step_ = 0;
-      return;
-    }
-    since_step_ += elapsed;
-    if (since_step_ <= std::max(limits_.stall_seconds, 20 * longest_step_)) return;
+    since_mark_ = marks != marks_ || !in_steps ? 0 : since_mark_ + elapsed;
+    marks_ = marks;
+    if (since_mark_ <= limits_.stall_seconds) return;
     const auto behind =
         std::min_element(ranks_.begin(), ranks_.end(), [](const Rank& a, const Rank& b) {
           return std::tuple(a.has_left, !a.waiting_in.empty(), a.step) <
                  std::tuple(b.has_left, !b.waiting_in.empty(), b.step);
         });
     abort_with(program_,
-               fmt::format("{} hangs {}: no rank has begun a step for {:.0f} s, the job ends",
+               fmt::format("{} hangs {}: no rank has got on for {:.0f} s, the job ends",
                            name_of(static_cast<int>(behind - ranks_.begin())), whereabouts(*behind),
-                           since_step_),
+                           since_mark_),
                1);
   }
 
@@ -322,9 +322,8 @@ class Watchdog::Thread {
   std::vector<Rank> ranks_;  // those of ranks other than 0 know only the hosts
   std::vector<SendHandle> sends_;
   double since_failure_ = 0;
-  std::int64_t sum_of_steps_ = 0;
-  double since_step_ = 0;
-  double longest_step_ = 0;
+  std::int64_t marks_ = 0;
+  double since_mark_ = 0;
 
   std::thread thread_;
 };

@@ -17,7 +17,8 @@ namespace millrace {
 struct WatchdogLimits {
   double beat_seconds = 2;      // between two signs of life
   double silence_seconds = 20;  // without one a rank is taken for dead
-  // No rank begins a step for so long, and for 20 times the longest step so far: some rank hangs.
+  // So long no rank has begun a step or an exchange although they are in the steps: some rank
+  // hangs. Exchanges count on a single rank too, so a step has two for every layer of the model.
   double stall_seconds = 300;
   double grace_seconds = 0.5;  // for ranks that fail together to say so
 };

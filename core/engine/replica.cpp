@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "comm/progress.hpp"
 #include "core/engine/elapsed.hpp"
 #include "core/engine/step_wire.hpp"
 
@@ -69,6 +70,7 @@ Replica::~Replica() = default;
 void Replica::run() {
   const AddElapsed running(times_.running_seconds);
   while (true) {
+    mark_step(scheduler_.next_step());
     updates_.clear();
     const StepInput input = next_input();
     drained_ |= input.drain;
@@ -95,6 +97,7 @@ void Replica::run() {
     report_step();
   }
   sends_.clear();
+  mark_step(-1);
 }
 
 // --- inputs: decided by the leader, numbered by step --------------------------------------------
