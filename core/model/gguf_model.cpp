@@ -66,6 +66,26 @@ struct Keys {
   }
 };
 
+// Throws for what the words of a config cannot say.
+void check_supported(const GgufHeader& header, const std::string& prefix) {
+  const std::int64_t splits = header.find_integer("split.count").value_or(1);
+  if (splits > 1) {
+    throw UserError(
+        "{}: one of {} parts; split GGUF files are not supported, join them with gguf-split "
+        "--merge",
+        header.path.string(), splits);
+  }
+  const std::int64_t experts = header.find_integer(prefix + "expert_count").value_or(0);
+  if (experts > 0) {
+    throw UserError("{}: a mixture of {} experts is not supported", header.path.string(), experts);
+  }
+  const double factor = header.find_number(prefix + "rope.scaling.attn_factor").value_or(1.0);
+  if (factor != 1.0) {
+    throw UserError("{}: {}rope.scaling.attn_factor is {}: only 1 is supported",
+                    header.path.string(), prefix, factor);
+  }
+}
+
 Json rope_parameters(const GgufHeader& header, const std::string& prefix) {
   Json rope = Json::object();
   const Keys keys{header, prefix + "rope.", rope};
@@ -272,14 +292,8 @@ DType widest_type(const GgufHeader& header) {
 }  // namespace
 
 ModelDescription describe_gguf(const GgufHeader& header) {
-  const std::int64_t splits = header.find_integer("split.count").value_or(1);
-  if (splits > 1) {
-    throw UserError(
-        "{}: one of {} parts; split GGUF files are not supported, join them with "
-        "gguf-split --merge",
-        header.path.string(), splits);
-  }
   const Architecture& architecture = find_architecture(header);
+  check_supported(header, std::string(architecture.name) + ".");
   ModelDescription model =
       describe_config(Config(header.path.string(), config_of(header, architecture)));
   rename_tensors(architecture, model);

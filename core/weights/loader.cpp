@@ -119,13 +119,24 @@ class Loader {
     if (parts.empty()) return {};
     const std::int64_t rows = rows_of(parts);
     const std::int64_t all_rows = std::max(rows, padded_rows);
-    const Tensor host(options_.dtype, Device::cpu(), {all_rows, parts.front().slice.columns.count});
-    read(parts, host.view().slice(0, 0, rows));
-    const TensorView padding = host.view().slice(0, rows, all_rows - rows);
+    const TensorView host = staging(all_rows, parts.front().slice.columns.count);
+    read(parts, host.slice(0, 0, rows));
+    const TensorView padding = host.slice(0, rows, all_rows - rows);
     if (!padding.empty()) std::memset(padding.data(), 0, padding.bytes());
     LinearWeight packed = pack_linear(host, options_.device, stream_);
     result_.report.weight_bytes += static_cast<std::int64_t>(packed.data->bytes());
     return packed;
+  }
+
+  // Host memory for a matrix on its way, used again for the next: fresh pages would be zeroed by
+  // the system first, which costs more than reading into them.
+  TensorView staging(std::int64_t rows, std::int64_t columns) {
+    const TensorView shape(nullptr, options_.dtype, Device::cpu(), {rows, columns});
+    if (shape.bytes() > staging_.bytes()) {
+      staging_ = Buffer();
+      staging_ = Buffer(shape.bytes(), Device::cpu());
+    }
+    return TensorView(staging_.data(), options_.dtype, Device::cpu(), {rows, columns});
   }
 
   DType activation_dtype() const { return options_.device.is_cpu() ? DType::f32 : options_.dtype; }
@@ -184,6 +195,7 @@ class Loader {
   Stream stream_;
   std::map<std::pair<int, WeightRole>, Weight> weights_;
   RankWeights result_;
+  Buffer staging_;
 };
 
 }  // namespace

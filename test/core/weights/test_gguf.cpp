@@ -137,6 +137,8 @@ TEST(Gguf, ModelsThatCannotRunAreTheUsersError) {
               ThrowsMessage<UserError>(HasSubstr("hidden_size is missing")));
   EXPECT_THAT(describing(named("llama").number("split.count", 3)),
               ThrowsMessage<UserError>(HasSubstr("one of 3 parts")));
+  EXPECT_THAT(describing(named("llama").number("llama.expert_count", 8)),
+              ThrowsMessage<UserError>(HasSubstr("8 experts")));
 }
 
 // A Llama of one layer with one head of 4 and one of everything else.
