@@ -19,11 +19,17 @@
 
 namespace millrace {
 
-// A folder under the system's temporary one, removed with all it holds.
+// A folder in memory where there is /dev/shm (tests that write thousands of small files), else, or
+// for large files, under the system's temporary one. Removed with all it holds.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "millrace-test-XXXXXX").string();
+  enum class Place { memory, disk };
+
+  explicit TemporaryFolder(Place place = Place::memory) {
+    const std::filesystem::path memory = "/dev/shm";
+    const bool in_memory = place == Place::memory && ::access(memory.c_str(), W_OK) == 0;
+    const auto parent = in_memory ? memory : std::filesystem::temp_directory_path();
+    std::string name = (parent / "millrace-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) {
       throw std::runtime_error("cannot make a temporary folder");
     }
