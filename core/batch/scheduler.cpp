@@ -256,7 +256,9 @@ void Scheduler::collect_admissions() {
   while (!waiting_.empty() && !free_slots_.empty() && work_.size() < sequence_limit_ &&
          budget_ > 0) {
     const std::int32_t needed = blocks_for(waiting_.front()->known());
-    if (pool_.num_free() < needed) return;
+    // A block per running sequence stays free: with none, a tenth to half of all tokens were computed
+    // twice in simulated full caches; with more, the cache stood idle.
+    if (pool_.num_free() < needed + num_running()) return;
     const std::int32_t slot = free_slots_.back();
     free_slots_.pop_back();
     auto& owner = table_[static_cast<std::size_t>(slot)];
