@@ -39,10 +39,11 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
               const EngineOptions& options, const std::vector<Request>& requests) {
   const Grid grid(world, options.grid);
   const RankSlices slices = partition(model.spec, options.grid, grid.coordinates());
-  const RankWeights weights = load_weights(
-      model, checkpoint, slices,
-      {.dtype = model.spec.dtype, .device = Device::cpu(), .max_positions = options.max_model_len},
-      {});
+  const RankWeights weights = load_weights(model, checkpoint, slices,
+                                           {.dtype = options.dtype.value_or(model.spec.dtype),
+                                            .device = Device::cpu(),
+                                            .max_positions = options.max_model_len},
+                                           {});
   ListSource source(requests);
   ListSink sink;
   EngineRun result;
