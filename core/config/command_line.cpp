@@ -118,6 +118,7 @@ Values parse_with_boost(Parse parse, std::span<const Flag> flags, const std::str
   } catch (const po::unknown_option& error) {
     std::string name = error.get_option_name();
     name.erase(0, name.find_first_not_of('-'));
+    name.resize(std::min(name.find('='), name.size()));
     throw UserError("{}unknown flag --{}; {}", where, name, suggestion(flags, name));
   } catch (const po::invalid_command_line_syntax& error) {
     throw UserError("{}{} needs a value", where, error.get_option_name());

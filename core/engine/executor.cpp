@@ -4,15 +4,11 @@
 
 #include "comm/pipeline_transfer.hpp"
 #include "core/engine/elapsed.hpp"
+#include "core/engine/workspace.hpp"
 
 namespace millrace {
 
-namespace {
-
-// Rows whose logits are held at once: bounds the one workspace that is as wide as the vocabulary.
-constexpr std::int64_t max_rows_per_pass = 256;
-
-}  // namespace
+namespace {}  // namespace
 
 Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
                    const Grid& grid, const ExecutorParameters& parameters)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "comm/all_reduce_add_norm.hpp"
+#include "core/engine/workspace.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/embedding.hpp"
@@ -30,28 +31,20 @@ Transformer::Transformer(const ModelSpec& spec, const RankSlices& slices,
                          const RankWeights& weights, const Comm& tensor, std::int64_t max_tokens,
                          std::int64_t max_logits_rows, DType activation_dtype, Device device)
     : spec_(spec), slices_(slices), weights_(weights), tensor_(tensor) {
-  std::int64_t wide = slices.has_embedding && spec.has_projections() ? spec.embedding_size : 0;
-  std::int64_t inner = 0;
-  for (std::size_t i = 0; i < slices.slices.size(); ++i) {
-    const LayerSpec& layer = layer_spec(i);
-    const QkvShape shape = qkv_shape(layer, slices.slices[i]);
-    const std::int64_t intermediate = slices.slices[i].intermediate.count;
-    wide = std::max({wide, shape.width(), layer.mlp.gated ? 2 * intermediate : intermediate});
-    inner = std::max({inner, shape.heads * shape.head_dim, intermediate});
-  }
+  const WorkspaceShape shape = workspace_shape(spec, slices, max_tokens, max_logits_rows);
   const auto make = [&](std::int64_t elements) {
     return Tensor(activation_dtype, device, {elements});
   };
-  hidden_ = make(max_tokens * spec.hidden_size);
-  if (!slices.has_head) other_hidden_ = make(max_tokens * spec.hidden_size);
-  normalised_ = make(max_tokens * spec.hidden_size);
-  update_ = make(max_tokens * spec.hidden_size);
-  wide_ = make(max_tokens * wide);
-  inner_ = make(max_tokens * inner);
+  hidden_ = make(shape.hidden);
+  if (!slices.has_head) other_hidden_ = make(shape.hidden);
+  normalised_ = make(shape.hidden);
+  update_ = make(shape.hidden);
+  wide_ = make(shape.wide);
+  inner_ = make(shape.inner);
   if (slices.has_head) {
-    head_rows_ = make(max_logits_rows * spec.hidden_size);
-    if (spec.has_projections()) projected_ = make(max_logits_rows * spec.embedding_size);
-    logits_ = Tensor(DType::f32, device, {max_logits_rows * slices.vocab_padded});
+    head_rows_ = make(shape.head_rows);
+    if (spec.has_projections()) projected_ = make(shape.projected);
+    logits_ = Tensor(DType::f32, device, {shape.logits});
   }
 }
 

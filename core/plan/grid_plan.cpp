@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/engine/workspace.hpp"
 #include "core/model/partition.hpp"
 #include "core/plan/human_bytes.hpp"
 #include "kernels/base/error.hpp"
@@ -21,7 +22,10 @@ RankPlan plan_rank(const ModelDescription& model, const GridShape& shape, const 
   rank.layers = slices.layers.count;
   rank.weight_bytes =
       weight_bytes(model, slices, options.dtype, options.device, options.max_model_len);
-  rank.activation_bytes = activation_bytes(model.spec, slices, options);
+  rank.activation_bytes =
+      workspace_shape(model.spec, slices, options.max_num_batched_tokens,
+                      std::min<std::int64_t>(options.max_num_seqs, max_rows_per_pass))
+          .bytes(options.device == DeviceKind::cpu ? DType::f32 : options.dtype);
   rank.block_bytes = cache_block_bytes(model.spec, slices, options.block_size, options.cache_dtype);
   const std::int64_t left = options.memory_bytes - rank.weight_bytes - rank.activation_bytes;
   rank.cache_bytes = options.cache_bytes.value_or(left);
@@ -55,23 +59,6 @@ std::string problem_of(const RankPlan& rank, const PlanOptions& options) {
 }
 
 }  // namespace
-
-std::int64_t activation_bytes(const ModelSpec& spec, const RankSlices& slices,
-                              const PlanOptions& options) {
-  std::int64_t widest = 0;  // elements per token of one layer's projections
-  for (std::size_t i = 0; i < slices.slices.size(); ++i) {
-    const LayerSpec& layer = spec.layers[static_cast<std::size_t>(slices.layers.begin) + i];
-    const LayerSlice& slice = slices.slices[i];
-    const std::int64_t attention =
-        (2 * slice.heads.count + 2 * slice.kv_heads.count) * layer.attention.head_dim;
-    const std::int64_t mlp = slice.intermediate.count * (layer.mlp.gated ? 3 : 2);
-    widest = std::max(widest, attention + mlp);
-  }
-  const std::int64_t element =
-      options.device == DeviceKind::cpu ? 4 : static_cast<std::int64_t>(size_of(options.dtype));
-  const std::int64_t logits = slices.has_head ? options.max_num_seqs * slices.vocab_padded * 4 : 0;
-  return options.max_num_batched_tokens * (3 * spec.hidden_size + widest) * element + logits;
-}
 
 std::int64_t blocks_of(std::int64_t cache_bytes, std::int64_t block_bytes,
                        const PlanOptions& options) {

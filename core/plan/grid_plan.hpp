@@ -64,8 +64,4 @@ GridPlan plan_grid(const ModelDescription& model, const GridShape& shape,
 std::int64_t blocks_of(std::int64_t cache_bytes, std::int64_t block_bytes,
                        const PlanOptions& options);
 
-// Activations of one step on a rank, an upper bound: hidden states, the largest projection, logits.
-std::int64_t activation_bytes(const ModelSpec& spec, const RankSlices& slices,
-                              const PlanOptions& options);
-
 }  // namespace millrace

@@ -1,0 +1,85 @@
+// The grid that is picked when the user leaves it open, by what the model needs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/model/model_folder.hpp"
+#include "core/plan/pick_grid.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+ModelDescription tiny() {
+  return describe_model(find_model(std::string(MILLRACE_TEST_DATA) + "/models/llama-tied-bias"));
+}
+
+PlanOptions options_for(double model_sizes) {
+  PlanOptions options;
+  options.max_model_len = 64;
+  options.max_num_seqs = 8;
+  options.max_num_batched_tokens = 8;
+  const RankPlan whole = plan_grid(tiny(), {1, 1, 1}, options).ranks.front();
+  options.memory_bytes = static_cast<std::int64_t>(
+      model_sizes * static_cast<double>(whole.weight_bytes + whole.activation_bytes));
+  return options;
+}
+
+GridShape picked(const ClusterShape& cluster, const GridConfig& given, double model_sizes) {
+  return pick_grid(tiny(), cluster, given, options_for(model_sizes)).plan.shape;
+}
+
+TEST(PickGrid, AModelThatFitsWithRoomToSpareRunsDataParallel) {
+  EXPECT_EQ(picked({4, 4, true}, {}, 3.0), (GridShape{4, 1, 1}));
+}
+
+TEST(PickGrid, AModelThatLeavesNoRoomForItsCacheIsCutFurther) {
+  EXPECT_EQ(picked({4, 4, true}, {}, 1.1), (GridShape{2, 1, 2}));
+}
+
+TEST(PickGrid, WithoutFastLinksItIsCutIntoStages) {
+  EXPECT_EQ(picked({4, 4, false}, {}, 1.1), (GridShape{2, 2, 1}));
+}
+
+TEST(PickGrid, WhatLeavesLittleRoomIsBetterThanNothing) {
+  EXPECT_EQ(picked({1, 1, true}, {}, 1.15), (GridShape{1, 1, 1}));
+}
+
+TEST(PickGrid, WhatTheUserFixesStays) {
+  GridConfig given;
+  given.tensor_parallel_size = 2;
+  EXPECT_EQ(picked({4, 4, true}, given, 3.0), (GridShape{2, 1, 2}));
+  given.pipeline_partition = {3, 2};
+  EXPECT_EQ(picked({4, 4, true}, given, 3.0), (GridShape{1, 2, 2}));
+}
+
+TEST(PickGrid, WhatFitsNowhereIsRefusedWithTheSizes) {
+  try {
+    picked({2, 2, true}, {}, 0.3);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("of weights"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("data 1 x "));
+  }
+}
+
+TEST(PickGrid, AWorldOfAnotherSizeIsRefusedWithTheSizes) {
+  GridConfig given;
+  given.tensor_parallel_size = 2;
+  given.pipeline_parallel_size = 2;
+  given.data_parallel_size = 2;
+  EXPECT_THROW(picked({4, 4, true}, given, 3.0), UserError);
+}
+
+TEST(PlanGrids, ListsEveryFactorisationWithTheGivenAxes) {
+  const PlanOptions options = options_for(3.0);
+  EXPECT_EQ(plan_grids(tiny(), {4, 4, true}, {}, options).size(), 6U);
+  GridConfig given;
+  given.data_parallel_size = 2;
+  for (const GridPlan& plan : plan_grids(tiny(), {4, 4, true}, given, options)) {
+    EXPECT_EQ(plan.shape.data, 2);
+    EXPECT_EQ(plan.shape.ranks(), 4);
+  }
+}
+
+}  // namespace
+}  // namespace millrace
