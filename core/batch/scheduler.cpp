@@ -46,6 +46,10 @@ Scheduler::Scheduler(SchedulerConfig config)
 // --- inputs -------------------------------------------------------------------------------------
 
 void Scheduler::apply(const StepInput& input, std::vector<SequenceUpdate>& updates) {
+  if (input.step != next_step_) {
+    throw std::logic_error(
+        fmt::format("scheduler: input of step {} before step {}", input.step, next_step_));
+  }
   for (const auto& request : input.admissions) admit(request, updates);
   for (const std::int64_t number : input.endings) end(number);
 }
@@ -256,8 +260,8 @@ void Scheduler::collect_admissions() {
   while (!waiting_.empty() && !free_slots_.empty() && work_.size() < sequence_limit_ &&
          budget_ > 0) {
     const std::int32_t needed = blocks_for(waiting_.front()->known());
-    // A block per running sequence stays free: with none, a tenth to half of all tokens were computed
-    // twice in simulated full caches; with more, the cache stood idle.
+    // A block per running sequence stays free: with none, a tenth to half of all tokens were
+    // computed twice in simulated full caches; with more, the cache stood idle.
     if (pool_.num_free() < needed + num_running()) return;
     const std::int32_t slot = free_slots_.back();
     free_slots_.pop_back();

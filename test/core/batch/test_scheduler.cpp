@@ -1,0 +1,265 @@
+// The scheduler's decisions in small cases worked out by hand.
+#include "core/batch/scheduler.hpp"
+
+#include <gmock/gmock.h>
+
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::shared_ptr<Request> prompt(std::int32_t length, std::int32_t max_tokens = 100) {
+  auto request = std::make_shared<Request>();
+  for (std::int32_t i = 0; i < length; ++i) request->prompt_tokens.push_back(10 + i);
+  request->sampling.max_tokens = max_tokens;
+  return request;
+}
+
+// Runs the scheduler with a "model" that always draws the same token.
+class Driver {
+ public:
+  explicit Driver(SchedulerConfig config) : scheduler(std::move(config)) {}
+
+  const BatchPlan& step(std::vector<std::shared_ptr<const Request>> admissions = {},
+                        std::vector<std::int64_t> endings = {}) {
+    updates.clear();
+    scheduler.apply(StepInput{.step = scheduler.next_step(),
+                              .admissions = std::move(admissions),
+                              .endings = std::move(endings)},
+                    updates);
+    if (scheduler.expects_result()) {
+      const auto due = static_cast<std::size_t>(scheduler.next_step() - 1 - scheduler.config().lag);
+      scheduler.apply(results.at(due), updates);
+    }
+    for (const SequenceUpdate& update : updates) {
+      if (update.finished) ended.push_back(update.sequence->number);
+    }
+    const BatchPlan& plan = scheduler.schedule();
+    results.push_back({.step = plan.step,
+                       .tokens = std::vector<std::int32_t>(plan.samples.size(), drawn),
+                       .logprobs = {}});
+    return plan;
+  }
+
+  Scheduler scheduler;
+  std::vector<SequenceUpdate> updates;  // of the last step; their sequences may be gone
+  std::vector<std::int64_t> ended;      // sequence numbers, in order
+  std::vector<StepResult> results;
+  std::int32_t drawn = 5;
+};
+
+SchedulerConfig config() {
+  return {.max_num_batched_tokens = 16,
+          .max_num_seqs = 8,
+          .max_model_len = 64,
+          .block_size = 4,
+          .num_blocks = 64,
+          .lag = 0,
+          .lookahead = 0,
+          .eos_token_ids = {2}};
+}
+
+TEST(Scheduler, APlanHoldsWhatTheOpsNeed) {
+  Driver driver(config());
+  const BatchPlan& plan = driver.step({prompt(6)});
+  EXPECT_THAT(plan.tokens, ElementsAre(10, 11, 12, 13, 14, 15));
+  EXPECT_THAT(plan.positions, ElementsAre(0, 1, 2, 3, 4, 5));
+  EXPECT_THAT(plan.slots, ElementsAre(0, 1, 2, 3, 4, 5));
+  EXPECT_THAT(plan.query_starts, ElementsAre(0, 6));
+  EXPECT_THAT(plan.kv_lengths, ElementsAre(6));
+  EXPECT_THAT(plan.block_tables, ElementsAre(0, 1));
+  EXPECT_THAT(plan.logits_rows, ElementsAre(5));
+  EXPECT_EQ(plan.decode_sequences, 0);
+  driver.step();
+  EXPECT_THAT(plan.tokens, ElementsAre(5));
+  EXPECT_THAT(plan.positions, ElementsAre(6));
+  EXPECT_THAT(plan.kv_lengths, ElementsAre(7));
+  EXPECT_EQ(plan.decode_sequences, 1);
+}
+
+TEST(Scheduler, DecodesComeBeforeChunksAndChunksBeforeNewPrompts) {
+  Driver driver(config());
+  driver.step({prompt(3), prompt(30), prompt(5)});
+  const BatchPlan& first = driver.step();
+  // 16 tokens: one decode, then 15 of the 17 left of the long prompt; none are left for the third.
+  EXPECT_THAT(first.kv_lengths, ElementsAre(4, 28));
+  EXPECT_THAT(first.query_starts, ElementsAre(0, 1, 16));
+  EXPECT_EQ(first.samples.size(), 1U) << "the prompt is not complete";
+  const BatchPlan& second = driver.step();
+  EXPECT_THAT(second.kv_lengths, ElementsAre(5, 30, 5));
+  EXPECT_EQ(second.samples.size(), 3U);
+}
+
+TEST(Scheduler, SequencesAreSpreadOverTheStagesSteps) {
+  for (const std::int32_t lag : {1, 2, 3}) {
+    SchedulerConfig c = config();
+    c.lag = lag;
+    c.max_num_seqs = 12;
+    Driver driver(c);
+    std::vector<std::shared_ptr<const Request>> prompts(12, prompt(1));
+    for (int step = 0; step < 20; ++step) {
+      const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
+      EXPECT_EQ(plan.num_sequences(), 12 / (lag + 1)) << "lag " << lag << ", step " << step;
+    }
+  }
+}
+
+TEST(Scheduler, ALongPromptRunsInEveryStepOfThePipeline) {
+  SchedulerConfig c = config();
+  c.lag = 2;
+  c.max_num_batched_tokens = 8;
+  Driver driver(c);
+  EXPECT_THAT(driver.step({prompt(24)}).kv_lengths, ElementsAre(8));
+  EXPECT_THAT(driver.step().kv_lengths, ElementsAre(16));
+  EXPECT_THAT(driver.step().kv_lengths, ElementsAre(24));
+  EXPECT_TRUE(driver.step().empty()) << "its token is not known yet";
+}
+
+TEST(Scheduler, WithLookaheadTheDeviceFeedsItsOwnTokens) {
+  SchedulerConfig c = config();
+  c.lag = 1;
+  c.lookahead = 1;
+  Driver driver(c);
+  EXPECT_THAT(driver.step({prompt(2)}).token_sources, ElementsAre(-1, -1));
+  const BatchPlan& plan = driver.step();
+  EXPECT_THAT(plan.positions, ElementsAre(2));
+  EXPECT_THAT(plan.token_sources, ElementsAre(plan.sequence_slots[0]));
+  EXPECT_THAT(driver.step().positions, ElementsAre(3));
+}
+
+TEST(Scheduler, ATokenDrawnAfterTheEndIsDropped) {
+  SchedulerConfig c = config();
+  c.lag = 1;
+  c.lookahead = 1;
+  Driver driver(c);
+  driver.drawn = 2;  // EOS
+  driver.step({prompt(2)});
+  EXPECT_FALSE(driver.step().empty()) << "nobody knows yet that the first token was EOS";
+  EXPECT_TRUE(driver.step().empty());
+  ASSERT_EQ(driver.updates.size(), 1U);
+  EXPECT_TRUE(driver.updates[0].finished && driver.updates[0].stopped_by_eos);
+  EXPECT_GT(driver.scheduler.blocks_in_use(), 0) << "the surplus step is still in flight";
+  driver.step();
+  EXPECT_TRUE(driver.updates.empty());
+  EXPECT_TRUE(driver.scheduler.idle());
+  EXPECT_EQ(driver.scheduler.blocks_in_use(), 0);
+}
+
+TEST(Scheduler, TheNewestGivesWayAndStartsOver) {
+  SchedulerConfig c = config();
+  c.num_blocks = 5;
+  Driver driver(c);
+  driver.step({prompt(7, 12)});  // two blocks
+  driver.step(
+      {prompt(4, 12), prompt(1, 1)});  // one block; the third would leave less than one each
+  EXPECT_EQ(driver.scheduler.num_running(), 2);
+  EXPECT_EQ(driver.scheduler.num_waiting(), 1);
+  while (driver.scheduler.num_preemptions() == 0) driver.step();
+  EXPECT_EQ(driver.scheduler.num_running(), 1);
+  EXPECT_EQ(driver.scheduler.running()[0]->number, 0);
+  EXPECT_EQ(driver.scheduler.num_waiting(), 2) << "back in the queue, before the third";
+  while (!driver.scheduler.idle()) driver.step();
+  EXPECT_EQ(driver.ended.size(), 3U);
+  EXPECT_EQ(driver.ended.front(), 0);
+}
+
+TEST(Scheduler, EndingsDecideThemselvesByTheSettings) {
+  const auto run = [](const SamplingParams& sampling, std::int32_t drawn) {
+    Driver driver(config());
+    driver.drawn = drawn;
+    auto request = prompt(3);
+    request->sampling = sampling;
+    driver.step({request});
+    while (true) {
+      driver.step();
+      if (driver.updates.at(0).finished) {
+        const SequenceUpdate& update = driver.updates[0];
+        return std::tuple(driver.scheduler.next_step() - 1, update.reason, update.stopped_by_eos);
+      }
+    }
+  };
+  using Reason = FinishReason;
+  EXPECT_EQ(run({.max_tokens = 4}, 5), std::tuple(4, Reason::length, false));
+  EXPECT_EQ(run({.max_tokens = 4}, 2), std::tuple(1, Reason::stop, true));
+  EXPECT_EQ(run({.max_tokens = 4, .ignore_eos = true}, 2), std::tuple(4, Reason::length, false));
+  EXPECT_EQ(run({.max_tokens = 4, .stop_token_ids = {5}}, 5), std::tuple(1, Reason::stop, false));
+  EXPECT_EQ(run({.max_tokens = 4, .min_tokens = 2}, 2), std::tuple(3, Reason::stop, true));
+  EXPECT_EQ(run({.max_tokens = 1000}, 5), std::tuple(61, Reason::length, false)) << "64 - 3";
+  EXPECT_EQ(run({.max_tokens = 1}, 2), std::tuple(1, Reason::stop, true)) << "EOS before length";
+}
+
+TEST(Scheduler, TheHostEndsASequenceWhereverItIs) {
+  SchedulerConfig c = config();
+  c.max_num_seqs = 1;
+  c.lag = 1;
+  Driver driver(c);
+  driver.step({prompt(3), prompt(3)});
+  EXPECT_EQ(driver.scheduler.num_waiting(), 1);
+  driver.step({}, {0, 1});  // one in flight, one waiting
+  EXPECT_EQ(driver.scheduler.num_waiting(), 0);
+  EXPECT_EQ(driver.scheduler.num_running(), 0);
+  EXPECT_GT(driver.scheduler.blocks_in_use(), 0);
+  driver.step({}, {0, 7});  // gone already, and never there
+  EXPECT_EQ(driver.scheduler.blocks_in_use(), 0);
+  EXPECT_TRUE(driver.scheduler.idle());
+}
+
+TEST(Scheduler, WhatTheWholeCacheCannotHoldIsRefused) {
+  SchedulerConfig c = config();
+  c.num_blocks = 4;
+  Driver driver(c);
+  driver.step({prompt(10, 7)});  // 16 in the cache, the last token needs no place
+  EXPECT_TRUE(driver.updates.empty());
+  driver.step({prompt(10, 8)});
+  ASSERT_EQ(driver.updates.size(), 2U);
+  EXPECT_EQ(driver.updates[0].kind, SequenceUpdate::Kind::refused);
+}
+
+TEST(Scheduler, ARowWithoutATokenFails) {
+  Driver driver(config());
+  driver.drawn = -1;
+  driver.step({prompt(3)});
+  driver.step();
+  ASSERT_EQ(driver.updates.size(), 1U);
+  EXPECT_EQ(driver.updates[0].kind, SequenceUpdate::Kind::failed);
+  EXPECT_TRUE(driver.updates[0].finished);
+  EXPECT_TRUE(driver.scheduler.idle());
+}
+
+TEST(Scheduler, ResultsMustBeTheOnesThatAreDue) {
+  Driver driver(config());
+  driver.step({prompt(3)});
+  std::vector<SequenceUpdate> updates;
+  EXPECT_THROW(driver.scheduler.schedule(), std::logic_error);
+  EXPECT_THROW(
+      driver.scheduler.apply(StepResult{.step = 0, .tokens = {1, 2}, .logprobs = {}}, updates),
+      std::logic_error);
+  EXPECT_THROW(
+      driver.scheduler.apply(StepResult{.step = 4, .tokens = {1}, .logprobs = {}}, updates),
+      std::logic_error);
+}
+
+TEST(Scheduler, SettingsThatContradictEachOtherAreRefusedByName) {
+  const auto complaint = [](auto change) {
+    SchedulerConfig c = config();
+    change(c);
+    try {
+      Scheduler scheduler(c);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(complaint([](auto&) {}), "");
+  EXPECT_EQ(complaint([](auto& c) { c.max_num_batched_tokens = 7; }),
+            "max_num_batched_tokens is 7, but must be at least max_num_seqs, 8");
+  EXPECT_THAT(complaint([](auto& c) { c.num_blocks = 0; }), HasSubstr("num_blocks is 0"));
+  EXPECT_THAT(complaint([](auto& c) { c.lookahead = 1; }), HasSubstr("lookahead is 1"));
+  EXPECT_THAT(complaint([](auto& c) { c.max_num_seqs = 0; }), HasSubstr("max_num_seqs is 0"));
+}
+
+}  // namespace
+}  // namespace millrace
