@@ -4,7 +4,8 @@
 // An item is one KV head and some queries of one sequence, with all query heads that share the KV
 // head: up to about 96 rows. It walks over the key tiles that any of its rows sees; each tile is
 // widened and, for keys, transposed once, then both products are register tiles of
-// linear_tiles.hpp. Tiles start at multiples of 64 positions, and a hidden key contributes an exact
+// linear_tiles.hpp. The few rows of a decode step read the cache directly instead, in the same
+// chains of sums. Tiles start at multiples of 64 positions, and a hidden key contributes an exact
 // zero, so a row's bits depend neither on which rows share its item nor on how its prompt was cut.
 #include <algorithm>
 #include <limits>
@@ -61,7 +62,8 @@ std::vector<Item> make_items(const AttentionBatch& batch, const AttentionParams&
 
 // A thread's working memory, reused from call to call.
 struct Scratch {
-  float* queries;  // [row tiles][head_dim][tile rows]
+  float* rows;     // [rows, head_dim], the queries in order
+  float* queries;  // [row tiles][head_dim][tile rows], packed
   float* keys;     // [2, head_dim, 32]
   float* values;   // [head_dim panels, 64, 32]
   float* scores;   // [rows, 64]
@@ -70,17 +72,19 @@ struct Scratch {
   float* largest;  // [rows]
   float* totals;   // [rows]
 
-  Scratch(std::int64_t rows, std::int64_t head_dim) {
+  Scratch(std::int64_t row_count, std::int64_t head_dim) {
     const std::int64_t padded = (head_dim + panel - 1) / panel * panel;
-    const std::int64_t sizes[] = {rows * head_dim,
+    const std::int64_t sizes[] = {row_count * head_dim,
+                                  row_count * head_dim,
                                   2 * head_dim * panel,
                                   padded * key_tile,
-                                  rows * key_tile,
+                                  row_count * key_tile,
                                   LinearTiles::limit * key_tile,
-                                  padded * rows,
-                                  rows,
-                                  rows};
-    float** const parts[] = {&queries, &keys, &values, &scores, &weights, &sums, &largest, &totals};
+                                  padded * row_count,
+                                  row_count,
+                                  row_count};
+    float** const parts[] = {&rows,    &queries, &keys,    &values, &scores,
+                             &weights, &sums,    &largest, &totals};
     std::int64_t total = 0;
     for (const std::int64_t size : sizes) total += (size + 15) / 16 * 16;
     thread_local Buffer buffer;
@@ -91,11 +95,9 @@ struct Scratch {
       *parts[i] = next;
       next += (sizes[i] + 15) / 16 * 16;
     }
-    std::fill_n(values, padded * key_tile, 0.0F);  // the padding columns stay zero
-    std::fill_n(keys, 2 * head_dim * panel, 0.0F);
-    std::fill_n(sums, padded * rows, 0.0F);
-    std::fill_n(largest, rows, -std::numeric_limits<float>::infinity());
-    std::fill_n(totals, rows, 0.0F);
+    std::fill_n(sums, padded * row_count, 0.0F);
+    std::fill_n(largest, row_count, -std::numeric_limits<float>::infinity());
+    std::fill_n(totals, row_count, 0.0F);
   }
 };
 
@@ -128,6 +130,10 @@ class ItemRun {
     const std::int64_t end = visible_end(tiling_.rows - 1);
     for (std::int64_t key = begin; key < end; key += key_tile) {
       const std::int64_t count = std::min(key_tile, end - key);
+      if (tiling_.rows <= AttentionTiles::direct_rows) {
+        run_direct(key, count, end);
+        continue;
+      }
       load_tile(key, count, end);
       for (std::int64_t tile = 0; tile < tiling_.count; ++tile) run_rows(tile, key, count);
     }
@@ -149,13 +155,12 @@ class ItemRun {
   }
 
   void pack_queries() {
-    std::vector<float> rows(static_cast<std::size_t>(tiling_.rows * params_.head_dim));
     for (std::int64_t r = 0; r < tiling_.rows; ++r) {
-      std::copy_n(row_of(q_, r), params_.head_dim, rows.data() + r * params_.head_dim);
+      std::copy_n(row_of(q_, r), params_.head_dim, scratch_.rows + r * params_.head_dim);
     }
     for (std::int64_t tile = 0; tile < tiling_.count; ++tile) {
       const std::int64_t offset = tiling_.begin(tile) * params_.head_dim;
-      pack_rows(scratch_.queries + offset, rows.data() + offset, params_.head_dim,
+      pack_rows(scratch_.queries + offset, scratch_.rows + offset, params_.head_dim,
                 tiling_.height(tile), params_.head_dim);
     }
   }
@@ -170,23 +175,66 @@ class ItemRun {
            element * static_cast<std::int64_t>(size_of(cache.dtype()));
   }
 
-  // Keys [key, key + count), run by run of what lies in one block.
-  void load_tile(std::int64_t key, std::int64_t count, std::int64_t end) {
-    const int index = load_index(k_cache_.dtype());
+  // Calls use(first, count, k, v, k_ahead, v_ahead) for each run of keys [key, key + count) that
+  // lies in one block: its place in the tile, its vectors, and those of the same place in the next
+  // tile or nullptr.
+  template <typename Use>
+  void for_runs(std::int64_t key, std::int64_t count, std::int64_t end, Use use) const {
     const std::int64_t block_size = k_cache_.size(2);
     for (std::int64_t done = 0; done < count;) {
       const std::int64_t position = key + done;
       const std::int64_t run = std::min(count - done, block_size - position % block_size);
       const bool more = position + key_tile + run <= end;
-      const auto ahead = [&](const TensorView& cache) {
-        return more ? cached(cache, position + key_tile) : nullptr;
-      };
-      parts_.load_keys[index](scratch_.keys, cached(k_cache_, position), done, run,
-                              params_.head_dim, ahead(k_cache_));
-      parts_.load_values[index](scratch_.values, cached(v_cache_, position), done, run,
-                                params_.head_dim, ahead(v_cache_));
+      use(done, run, cached(k_cache_, position), cached(v_cache_, position),
+          more ? cached(k_cache_, position + key_tile) : nullptr,
+          more ? cached(v_cache_, position + key_tile) : nullptr);
       done += run;
     }
+  }
+
+  void load_tile(std::int64_t key, std::int64_t count, std::int64_t end) {
+    for_runs(key, count, end,
+             [&](std::int64_t first, std::int64_t run, const void* k, const void* v,
+                 const void* k_ahead, const void* v_ahead) {
+               parts_.load_keys[dtype_](scratch_.keys, k, first, run, params_.head_dim, k_ahead);
+               parts_.load_values[dtype_](scratch_.values, v, first, run, params_.head_dim,
+                                          v_ahead);
+             });
+  }
+
+  // Rows [top, top + rows): scores become weights, and the sums so far shrink when a new largest
+  // score appears.
+  void soften(std::int64_t top, std::int64_t rows, std::int64_t key) {
+    const ScoreParams score_params{params_.scale, params_.softcap};
+    for (std::int64_t row = top; row < top + rows; ++row) {
+      const float factor =
+          parts_.softmax_row(scratch_.scores + row * key_tile,
+                             std::clamp<std::int64_t>(visible_begin(row) - key, 0, key_tile),
+                             std::clamp<std::int64_t>(visible_end(row) - key, 0, key_tile),
+                             score_params, scratch_.largest + row, scratch_.totals + row);
+      if (factor == 1.0F) continue;
+      for (std::int64_t p = 0; p * panel < params_.head_dim; ++p) {
+        parts_.scale_row(scratch_.sums + (p * tiling_.rows + row) * panel, factor, panel);
+      }
+    }
+  }
+
+  // All rows against a tile of keys, read from the cache.
+  void run_direct(std::int64_t key, std::int64_t count, std::int64_t end) {
+    const std::int64_t rows = tiling_.rows;
+    for_runs(key, count, end,
+             [&](std::int64_t first, std::int64_t run, const void* k, const void*,
+                 const void* k_ahead, const void*) {
+               parts_.direct_scores[dtype_][rows - 1](scratch_.scores, scratch_.queries, k, first,
+                                                      run, params_.head_dim, k_ahead);
+             });
+    soften(0, rows, key);
+    for_runs(key, count, end,
+             [&](std::int64_t first, std::int64_t run, const void*, const void* v, const void*,
+                 const void* v_ahead) {
+               parts_.direct_sums[dtype_][rows - 1](scratch_.sums, rows * panel, scratch_.scores, v,
+                                                    first, run, params_.head_dim, v_ahead);
+             });
   }
 
   // One tile of rows against the loaded tile of keys.
@@ -203,18 +251,7 @@ class ItemRun {
               scratch_.keys + half * params_.head_dim * panel, params_.head_dim,
               scores + half * panel, key_tile, hot, 0);
     }
-    const ScoreParams score_params{params_.scale, params_.softcap};
-    for (std::int64_t i = 0; i < rows; ++i) {
-      const std::int64_t row = top + i;
-      const float factor = parts_.softmax_row(
-          scores + i * key_tile, std::clamp<std::int64_t>(visible_begin(row) - key, 0, key_tile),
-          std::clamp<std::int64_t>(visible_end(row) - key, 0, key_tile), score_params,
-          scratch_.largest + row, scratch_.totals + row);
-      if (factor == 1.0F) continue;
-      for (std::int64_t p = 0; p * panel < params_.head_dim; ++p) {
-        parts_.scale_row(scratch_.sums + (p * tiling_.rows + row) * panel, factor, panel);
-      }
-    }
+    soften(top, rows, key);
     pack_rows(scratch_.weights, scores, key_tile, rows, count);
     for (std::int64_t p = 0; p * panel < params_.head_dim; ++p) {
       product(scratch_.weights, scratch_.values + p * key_tile * panel, count,
@@ -241,6 +278,7 @@ class ItemRun {
   const Item& item_;
   const LinearTiles& products_ = active_linear_tiles();
   const AttentionTiles& parts_ = active_tiles();
+  const int dtype_ = load_index(k_cache_.dtype());
   std::int64_t group_;
   RowTiling tiling_;
   Scratch scratch_;

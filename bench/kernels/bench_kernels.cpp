@@ -13,7 +13,9 @@
 int main(int argc, char** argv) {
   using namespace millrace;
   const std::map<std::string, void (*)(const bench::Ceilings&)> ops = {
-      {"linear", bench::linear_rows}};
+      {"linear", bench::linear_rows}, {"attention", bench::attention_rows},
+      {"norm", bench::norm_rows},     {"activation", bench::activation_rows},
+      {"rope", bench::rope_rows},     {"sampling", bench::sampling_rows}};
   const bench::Ceilings ceilings = bench::measure_ceilings();
   fmt::print(
       "# {} threads, {} instructions; ceilings: read {:.1f} GB/s, copy {:.1f} GB/s (read + "

@@ -24,6 +24,22 @@ struct AttentionTiles {
   Load load_keys[4];
   Load load_values[4];
 
+  // The same two products straight from the cache, for few rows (decode), where staging a tile
+  // costs more than it saves; every element is the same chain as there. One to direct_rows rows;
+  // [rows - 1].
+  //   direct_scores: scores[r * 64 + first + j] = sum over c of queries[c * rows + r] * key j [c]
+  //   direct_sums:   sums[p * sums_stride + r * 32 + i] += sum over j of
+  //                    weights[r * 64 + first + j] * value j [p * 32 + i]
+  static constexpr std::int64_t direct_rows = 4;
+  using DirectScores = void (*)(float* scores, const float* queries, const void* keys,
+                                std::int64_t first, std::int64_t count, std::int64_t head_dim,
+                                const void* ahead);
+  using DirectSums = void (*)(float* sums, std::int64_t sums_stride, const float* weights,
+                              const void* values, std::int64_t first, std::int64_t count,
+                              std::int64_t head_dim, const void* ahead);
+  DirectScores direct_scores[4][direct_rows];
+  DirectSums direct_sums[4][direct_rows];
+
   // One step of the online softmax (arXiv:1805.02867) on a row of 64 dot products, of which those
   // in [begin, end) are visible: scores become exp(score - largest), 0 where hidden; *largest and
   // *total are brought up to date. Returns the factor by which the row's sums so far shrink.

@@ -237,23 +237,29 @@ inline Vector ascending(float first) {
   return load(values);
 }
 
-// Over all lanes; sums pair lanes i and i + half, then halves: the same order on every call.
+// Over all lanes, pairing lanes i and i + half, then quarters, and so on: the same order on every
+// call.
+#if MILLRACE_ISA_LEVEL == 512
+inline float reduce_max(Vector a) { return _mm512_reduce_max_ps(a.v); }
+inline float reduce_sum(Vector a) { return _mm512_reduce_add_ps(a.v); }
+#elif MILLRACE_ISA_LEVEL == 2
 inline float reduce_max(Vector a) {
-  float lanes[Vector::width];
-  store(lanes, a);
-  for (int half = Vector::width / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i)
-      lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  }
-  return lanes[0];
+  __m128 b = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+  return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
 inline float reduce_sum(Vector a) {
-  float lanes[Vector::width];
-  store(lanes, a);
-  for (int half = Vector::width / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  __m128 b = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+  return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
+#else
+inline float reduce_max(Vector a) {
+  const float low = a.v[0] > a.v[2] ? a.v[0] : a.v[2];
+  const float high = a.v[1] > a.v[3] ? a.v[1] : a.v[3];
+  return low > high ? low : high;
+}
+inline float reduce_sum(Vector a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+#endif
 
 }  // namespace millrace::cpu::MILLRACE_ISA

@@ -5,13 +5,13 @@
 
 namespace millrace::cpu::MILLRACE_ISA {
 
-// e^x; 0 below -86.6, infinity above 88.3. Cody-Waite reduction to |r| <= ln(2) / 2 and the
-// polynomial of Cephes' expf. The rounding constant leaves n in the low bits of `shifted`.
-inline Vector exp(Vector x) {
+// e^x for x <= 88.3; 0 below -86.6. Cody-Waite reduction to |r| <= ln(2) / 2 and the polynomial of
+// Cephes' expf. The rounding constant leaves n in the low bits of `shifted`. (max and min give
+// their second operand when one is NaN, so a NaN comes through.)
+inline Vector exp_bounded(Vector x) {
   const Vector lowest = broadcast(-86.6F);
-  const Vector highest = broadcast(88.3F);
   const Vector rounder = broadcast(12582912.0F);
-  const Vector clamped = min(max(x, lowest), highest);
+  const Vector clamped = max(lowest, x);
   const Vector shifted = fma(clamped, broadcast(1.44269504F), rounder);
   const Vector n = shifted - rounder;
   Vector r = fma(n, broadcast(-0.693359375F), clamped);
@@ -22,8 +22,13 @@ inline Vector exp(Vector x) {
   p = fma(p, r, broadcast(1.6666665459e-1F));
   p = fma(p, r, broadcast(5.0000001201e-1F));
   p = fma(p, r * r, r) + broadcast(1.0F);
-  const Vector value = select_less(x, lowest, broadcast(0.0F), add_exponent(p, shifted));
-  return select_less(highest, x, broadcast(__builtin_inff()), value);
+  return select_less(x, lowest, broadcast(0.0F), add_exponent(p, shifted));
+}
+
+// e^x; infinity above 88.3.
+inline Vector exp(Vector x) {
+  const Vector highest = broadcast(88.3F);
+  return select_less(highest, x, broadcast(__builtin_inff()), exp_bounded(min(highest, x)));
 }
 
 // tanh(x): an odd polynomial (Cephes' tanhf) where |x| < 0.625, else 1 - 2 / (e^(2|x|) + 1).
