@@ -18,7 +18,7 @@ struct EngineOptions {
   std::int32_t block_size = 4;
   std::int64_t num_blocks = 256;
   std::uint64_t seed = 0;
-  std::optional<DType> dtype;  // of the weights; the checkpoint's own
+  std::optional<DType> dtype = {};  // of the weights; the checkpoint's own
   const Tokenizer* tokenizer = nullptr;
 };
 
