@@ -26,7 +26,7 @@ main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 22px; margin: 0 0 2px; overflow-wrap: anywhere; }
 h2 { font-size: 15px; margin: 0 0 10px; font-weight: 600; }
 p.sub { color: var(--soft); margin: 0 0 22px; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
   margin-bottom: 16px; }
 .tile, section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tile { padding: 12px 14px; }
@@ -38,7 +38,7 @@ section { padding: 14px 16px; margin-bottom: 16px; overflow-x: auto; }
 .plots { margin-bottom: 16px; }
 svg { width: 100%; height: auto; display: block; }
 .grid { stroke: var(--line); stroke-width: 1; }
-.mark, .label { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
+.mark, .label { fill: var(--soft); font-size: 12.5px; font-variant-numeric: tabular-nums; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .bar { fill: var(--c0); }
 .s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); }
@@ -157,9 +157,12 @@ void add_plots(std::string& html, const Report& report, const Statistics& statis
              {"prompt", Combined::rates(Combined::sums(
                             rows, [](const auto& row) { return double(row.prompt_tokens); }))}}));
   }
-  add_section(html, "Prompt lengths", histogram({"tokens", "prompts"}, statistics.prompt_tokens));
+  add_section(html, "Prompt lengths",
+              histogram({"tokens", "prompts"}, statistics.prompt_tokens, true));
   add_section(html, "Output lengths",
-              histogram({"tokens", "completions"}, statistics.output_tokens));
+              histogram({"tokens", "completions"}, statistics.output_tokens, true));
+  add_section(html, "Seconds from reading a line to its last token",
+              histogram({"seconds", "prompts"}, statistics.latency_seconds, false));
   html += "</div>\n";
 }
 
@@ -263,7 +266,9 @@ std::string report_html(const Report& report, const Statistics& statistics) {
                : fmt::format("prompts, {} with an error", with_commas(statistics.errors)));
   if (seconds > 0) {
     const auto rate = [&](std::int64_t tokens) {
-      return fmt::format("{:.1f}", static_cast<double>(tokens) / seconds);
+      const double per_second = static_cast<double>(tokens) / seconds;
+      return per_second < 1000 ? fmt::format("{:.1f}", per_second)
+                               : with_commas(static_cast<std::int64_t>(per_second));
     };
     add_tile(html, rate(summary.output_tokens), "output tokens/s");
     add_tile(html, rate(summary.output_tokens + summary.prompt_tokens), "tokens/s with prompts");
@@ -276,13 +281,12 @@ std::string report_html(const Report& report, const Statistics& statistics) {
       blocks += replica;
     }
     add_tile(html, with_commas(blocks * report.kv_cache.block_size), "tokens of KV cache");
+    const KvCacheReport& kv = report.kv_cache;
     add_tile(html,
-             fmt::format("{:.2f}x", maximum_concurrency(blocks, report.kv_cache.block_size,
-                                                        report.kv_cache.max_model_len)),
-             fmt::format("concurrency at {} tokens; {} sequences ran at once, {} preemptions",
-                         with_commas(report.kv_cache.max_model_len),
-                         with_commas(report.kv_cache.peak_running),
-                         with_commas(report.kv_cache.preemptions)));
+             fmt::format("{:.2f}x", maximum_concurrency(blocks, kv.block_size, kv.max_model_len)),
+             fmt::format("concurrency at {} tokens", with_commas(kv.max_model_len)));
+    add_tile(html, with_commas(kv.peak_running), "sequences ran at once");
+    add_tile(html, with_commas(kv.preemptions), "preemptions");
   }
   html += "</div>\n";
 

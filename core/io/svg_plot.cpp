@@ -12,9 +12,9 @@ namespace millrace {
 namespace {
 
 // Sizes in SVG units; the page scales the whole to its width.
-constexpr double width = 820;
-constexpr double height = 260;
-constexpr double left = 58;
+constexpr double width = 560;
+constexpr double height = 230;
+constexpr double left = 46;
 constexpr double right = 12;
 constexpr double top = 14;
 constexpr double bottom = 40;
@@ -44,7 +44,7 @@ void add_axes(std::string& svg, const PlotAxes& axes, const Scale& scale) {
     add(svg, "<text class=\"mark\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>",
         left - 7, y + 4, short_number(mark));
   }
-  for (const double mark : axis_marks(scale.x_maximum, 8)) {
+  for (const double mark : axis_marks(scale.x_maximum, 6)) {
     add(svg, "<text class=\"mark\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>",
         scale.x(mark), height - bottom + 17, short_number(mark));
   }
@@ -114,11 +114,13 @@ std::string line_plot(const PlotAxes& axes, const std::vector<PlotSeries>& serie
   return svg + "</svg>";
 }
 
-std::string histogram(const PlotAxes& axes, const Distribution& values) {
+std::string histogram(const PlotAxes& axes, const Distribution& values, bool whole_numbers) {
   constexpr int most_bars = 40;
   // The longest tail is cut at the 99.9th percentile, or a single giant would squeeze all others.
-  const double largest = std::max(values.quantile(0.999), 1.0);
-  const double bar = std::max(std::ceil(largest * 1.001 / most_bars), 1.0);
+  const double least = whole_numbers ? 1 : 1e-6;
+  const double largest = std::max(values.quantile(0.999), least);
+  const double exact = largest * 1.001 / most_bars;
+  const double bar = whole_numbers ? std::max(std::ceil(exact), 1.0) : exact;
   const int bars = static_cast<int>(largest / bar) + 1;
   std::vector<double> counts;
   for (int i = 0; i < bars; ++i) {
@@ -132,9 +134,9 @@ std::string histogram(const PlotAxes& axes, const Distribution& values) {
     const double x = scale.x(i * bar);
     add(svg,
         "<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\">"
-        "<title>{} to {}: {:.0f}</title></rect>",
+        "<title>{:.4g} to {:.4g}: {:.0f}</title></rect>",
         x + 0.5, scale.y(count), std::max(0.5, scale.x((i + 1) * bar) - x - 1),
-        scale.y(0) - scale.y(count), i * bar, (i + 1) * bar - 1, count);
+        scale.y(0) - scale.y(count), i * bar, (i + 1) * bar - (whole_numbers ? 1 : 0), count);
   }
   return svg + "</svg>";
 }

@@ -31,8 +31,8 @@ struct PlotAxes {
 // drawn: where there are more, the lowest and the highest of each column, so that no peak is lost.
 std::string line_plot(const PlotAxes& axes, const std::vector<PlotSeries>& series);
 
-// Bars of equal width over the values' range.
-std::string histogram(const PlotAxes& axes, const Distribution& values);
+// About 40 bars of equal width over the values' range; of whole width for whole numbers.
+std::string histogram(const PlotAxes& axes, const Distribution& values, bool whole_numbers);
 
 // Round numbers at which an axis from 0 to `maximum` has its marks: 1, 2 or 5 times a power of ten
 // apart, about `count` of them.
