@@ -1,0 +1,135 @@
+"""Renders chat templates for millrace: the program of the co-process (core/text/chat_renderer.cpp).
+
+Standard input and output are one socket that carries one JSON object per line, and each line in is
+answered by one line out. The first line is empty; its answer, {"ready": true} or {"fatal": why}, says
+whether there is a jinja2. The second is {"template", "special_tokens", "render_seconds",
+"output_bytes"}, with the same answers. Each further one is {"messages", "add_generation_prompt",
+"variables"}; its answer is {"text": prompt} or {"error": why}. The environment is the one that
+transformers gives templates.
+"""
+
+import sys
+
+# Started with -c, Python would look for modules in the current folder first.
+sys.path = [folder for folder in sys.path if folder]
+
+import datetime
+import json
+import resource
+import signal
+
+MEMORY_BYTES = 4 << 30  # of the whole process: what a template can multiply its text to
+
+
+class Stopped(BaseException):
+    """The time for one render is over."""
+
+
+def on_alarm(signum, frame):
+    raise Stopped()
+
+
+def one_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def make_environment():
+    import jinja2
+    import jinja2.ext
+    import jinja2.sandbox
+
+    class GenerationTag(jinja2.ext.Extension):
+        """{% generation %} marks what the model wrote, for training; here its body is just text."""
+
+        tags = {"generation"}
+
+        def parse(self, parser):
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+            call = self.call_method("_body")
+            return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+        def _body(self, caller):
+            return caller()
+
+    def raise_exception(message):
+        raise jinja2.exceptions.TemplateError(message)
+
+    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        # Unlike Jinja2's own filter this does not escape for HTML.
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+                          sort_keys=sort_keys)
+
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True,
+        extensions=[GenerationTag, jinja2.ext.loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return environment
+
+
+def render(template, setup, request):
+    variables = {"tools": None, "documents": None, **setup["special_tokens"], **request["variables"]}
+    parts, size = [], 0
+    for part in template.generate(messages=request["messages"],
+                                  add_generation_prompt=request["add_generation_prompt"], **variables):
+        size += len(part.encode("utf-8", "replace"))
+        if size > setup["output_bytes"]:
+            return {"error": f"the chat template wrote more than {setup['output_bytes']} bytes"}
+        parts.append(part)
+    return {"text": "".join(parts).encode("utf-8", "replace").decode("utf-8")}
+
+
+class TimeLimit:
+    """Raises Stopped in what runs within it for longer than `seconds`."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __enter__(self):
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+
+    def __exit__(self, *unused):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def main():
+    lines = sys.stdin.buffer
+
+    def answer(value):
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    signal.signal(signal.SIGALRM, on_alarm)
+    lines.readline()
+    try:
+        environment = make_environment()
+    except ImportError as error:
+        return answer({"fatal": f"python3 has no jinja2 ({error}); install the package python3-jinja2"})
+    answer({"ready": True})
+    setup = json.loads(lines.readline())
+    try:
+        with TimeLimit(setup["render_seconds"]):
+            template = environment.from_string(setup["template"])
+    except Stopped:
+        return answer({"fatal": f"the chat template took more than {setup['render_seconds']} s to compile"})
+    except Exception as error:
+        return answer({"fatal": f"the chat template does not compile: {one_line(error)}"})
+    answer({"ready": True})
+    for line in lines:
+        try:
+            request = json.loads(line)
+            with TimeLimit(setup["render_seconds"]):
+                result = render(template, setup, request)
+        except Stopped:
+            result = {"error": f"the chat template ran for more than {setup['render_seconds']} s"}
+        except MemoryError:
+            result = {"error": "the chat template ran out of memory"}
+        except Exception as error:
+            result = {"error": f"chat template: {one_line(error)}"}
+        answer(result)
+
+
+main()
