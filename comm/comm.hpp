@@ -20,7 +20,7 @@
 namespace millrace {
 
 // One or several sends that may still read their data. Destroying it waits, except while the stack
-// unwinds.
+// unwinds. It ends before its Comm does.
 class SendHandle {
  public:
   SendHandle() = default;

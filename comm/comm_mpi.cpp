@@ -10,6 +10,7 @@
 
 #include "comm/backoff.hpp"
 #include "comm/mpi_check.hpp"
+#include "comm/send_progress.hpp"
 #include "comm/shared_exchange.hpp"
 #include "kernels/base/check.hpp"
 
@@ -20,6 +21,8 @@ namespace {
 constexpr std::size_t piece_bytes = std::size_t{1} << 30;
 // Tensors use tag 0, byte messages tag + 1.
 constexpr int tensor_tag = 0;
+// Any MPI sends so little at once, without waiting for the receiver.
+constexpr std::size_t eager_bytes = 2048;
 // Below this many bytes of all contributions together, every rank sums everything itself.
 constexpr std::size_t small_all_reduce_bytes = 64 * 1024;
 
@@ -39,13 +42,18 @@ int int_count(std::size_t bytes, const char* op) {
 
 class MpiSend final : public PendingSend {
  public:
-  explicit MpiSend(Bytes bytes = {}) : bytes_(std::move(bytes)) {}
+  // Tensors have a `progress`, byte messages bring their bytes.
+  explicit MpiSend(SendProgress* progress) : progress_(progress) {
+    if (progress_ != nullptr) progress_->began();
+  }
+  explicit MpiSend(Bytes bytes) : bytes_(std::move(bytes)) {}
   ~MpiSend() override {
     if (std::uncaught_exceptions() == 0) {
       wait();
-    } else if (!bytes_.empty()) {
-      new Bytes(std::move(bytes_));  // MPI may still read them: they outlive the send on purpose
+      return;
     }
+    if (!bytes_.empty()) new Bytes(std::move(bytes_));  // MPI may read them still: never freed
+    if (progress_ != nullptr) progress_->done();
   }
   MpiSend(const MpiSend&) = delete;
   MpiSend& operator=(const MpiSend&) = delete;
@@ -55,6 +63,10 @@ class MpiSend final : public PendingSend {
     check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &flag,
                           MPI_STATUSES_IGNORE),
               "MPI_Testall");
+    if (flag != 0 && progress_ != nullptr) {
+      progress_->done();
+      progress_ = nullptr;
+    }
     return flag != 0;
   }
   void wait() override {
@@ -76,6 +88,7 @@ class MpiSend final : public PendingSend {
   }
 
  private:
+  SendProgress* progress_ = nullptr;
   Bytes bytes_;
   std::vector<MPI_Request> requests_;
 };
@@ -117,6 +130,7 @@ class MpiTransport final : public HostTransport {
   ~MpiTransport() override {
     int finalized = 0;
     MPI_Finalized(&finalized);
+    progress_.reset();
     // Freeing is collective; while one rank unwinds, the others may never come.
     if (finalized == 0 && std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
   }
@@ -211,7 +225,9 @@ class MpiTransport final : public HostTransport {
       shared_->send(bytes_of(x), x.bytes(), peer);
       return nullptr;
     }
-    auto send = std::make_unique<MpiSend>();
+    const bool may_stall = x.bytes() > eager_bytes;
+    if (may_stall && !progress_) progress_ = std::make_unique<SendProgress>(comm_);
+    auto send = std::make_unique<MpiSend>(may_stall ? progress_.get() : nullptr);
     send->start(x.data(), x.bytes(), peer, tensor_tag, comm_);
     return send;
   }
@@ -433,6 +449,7 @@ class MpiTransport final : public HostTransport {
   int rank_ = 0;
   int size_ = 1;
   std::unique_ptr<SharedExchange> shared_;
+  std::unique_ptr<SendProgress> progress_;
   std::vector<float> scratch_;
   std::vector<float> padded_;
 };

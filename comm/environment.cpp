@@ -29,6 +29,8 @@ void choose_open_mpi_settings() {
   // A waiting rank gives its core away. It costs next to nothing on an idle core, and without it
   // eight ranks on two cores need milliseconds for an exchange of microseconds.
   set_unless_chosen("OMPI_MCA_mpi_yield_when_idle", "1");
+  // Started without mpirun, one rank needs no daemon of Open MPI's beside it.
+  set_unless_chosen("OMPI_MCA_ess_singleton_isolated", "1");
   if (!may_read_other_processes()) {
     set_unless_chosen("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
   }

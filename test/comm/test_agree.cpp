@@ -22,6 +22,7 @@ TEST(Agree, ReturnsEachRanksResultWhenNobodyFails) {
 }
 
 TEST(Agree, EveryRankThrowsAndNamesTheOneThatFailed) {
+  const auto hosts = world().all_gather_bytes(as_bytes(host_name()));
   for (int failing = 0; failing < world().size(); ++failing) {
     try {
       agree(world(), [&] {
