@@ -32,10 +32,10 @@ TEST(Agree, EveryRankThrowsAndNamesTheOneThatFailed) {
     } catch (const UserError& error) {
       const bool is_mine = dynamic_cast<const PeerError*>(&error) == nullptr;
       EXPECT_EQ(is_mine, world().rank() == failing);
-      EXPECT_EQ(error.what(), is_mine
-                                  ? std::string("cannot read model.safetensors")
-                                  : fmt::format("rank {} on host {}: cannot read model.safetensors",
-                                                failing, host_name()));
+      EXPECT_EQ(error.what(),
+                is_mine ? std::string("cannot read model.safetensors")
+                        : fmt::format("rank {} on host {}: cannot read model.safetensors", failing,
+                                      as_text(hosts[static_cast<std::size_t>(failing)])));
     }
   }
 }

@@ -116,6 +116,13 @@ TEST(Watchdog, RankZeroIsWatchedToo) {
       ElementsAre(MatchesRegex("impatient: rank 0 on host .* has been silent for 3 s: .*")));
 }
 
+TEST(Watchdog, AJobThatIsSuspendedAsAWholeGoesOnAfterwards) {
+  const Ended ended = run(3, "suspended");  // for longer than a silent rank is given
+  EXPECT_EQ(ended.exit_code, 0);
+  EXPECT_GT(ended.seconds, 6);
+  EXPECT_THAT(ended.lines, IsEmpty());
+}
+
 TEST(Watchdog, ARankThatHangsIsToldFromThoseThatWaitForIt) {
   const Ended ended = run(3, "hangs");
   EXPECT_EQ(ended.exit_code, 1);

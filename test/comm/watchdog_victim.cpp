@@ -41,6 +41,16 @@ Body one_rank(int rank, const std::function<void()>& deed) {
 
 Body last_rank(const std::function<void()>& deed) { return one_rank(-1, deed); }
 void stop() { std::raise(SIGSTOP); }
+// As when the job is suspended as a whole, and goes on after a while.
+void sleep_stopped() {
+  const pid_t me = getpid();
+  if (fork() == 0) {
+    sleep(6);
+    kill(me, SIGCONT);
+    _exit(0);
+  }
+  stop();
+}
 void hang() { std::this_thread::sleep_for(std::chrono::hours(1)); }
 
 // Within a watchdog of the test's own, that has little patience.
@@ -82,6 +92,13 @@ const std::map<std::string, Body>& cases() {
       {"stopped", impatient(last_rank(stop))},
       {"first_rank_stopped", impatient(one_rank(0, stop))},
       {"hangs", impatient(last_rank(hang))},
+      {"suspended", impatient([](const Environment& environment) {
+         steps(environment.world(), 100, [](int step) {
+           if (step == 50) sleep_stopped();
+         });
+         return 0;
+       })},
+      {"works_on", impatient(last_rank([] {}))},  // until somebody ends it
   };
   return table;
 }
