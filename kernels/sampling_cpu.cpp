@@ -1,10 +1,18 @@
+// Rows, and parts of long rows, are spread over threads: the results are maxima and integer sums,
+// which come out the same however a row is cut. What touches every logit is in
+// kernels/simd/sampling_tiles.hpp.
 #include "kernels/sampling.hpp"
+
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "kernels/sampling_math.hpp"
+#include "kernels/simd/isa.hpp"
+#include "kernels/simd/sampling_tiles.hpp"
 
 namespace millrace::cpu {
 namespace {
@@ -30,6 +38,37 @@ void for_rows(std::int64_t rows, Body body) {
 #pragma omp parallel for schedule(dynamic)
   for (std::int64_t r = 0; r < rows; ++r) body(r);
 }
+
+const SamplingTiles& active_tiles() {
+#ifdef __x86_64__
+  if (active_isa() == Isa::avx512) return avx512::sampling_tiles;
+  if (active_isa() == Isa::avx2) return avx2::sampling_tiles;
+#endif
+  return portable::sampling_tiles;
+}
+
+// results[r] = combine over parts [begin, end) of row r of part(r, begin, end).
+template <typename T, typename Part, typename Combine>
+void reduce_rows(T* results, std::int64_t rows, std::int64_t size, Part part, Combine combine) {
+  constexpr std::int64_t shortest = 8192;  // below that, starting a thread costs more than it saves
+  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t parts =
+      std::clamp<std::int64_t>(std::min((2 * threads + rows - 1) / rows, size / shortest), 1,
+                               std::max<std::int64_t>(threads, 1));
+  std::vector<T> found(static_cast<std::size_t>(rows * parts));
+#pragma omp parallel for schedule(dynamic) if (rows * parts > 1)
+  for (std::int64_t i = 0; i < rows * parts; ++i) {
+    const std::int64_t p = i % parts;
+    found[static_cast<std::size_t>(i)] = part(i / parts, size * p / parts, size * (p + 1) / parts);
+  }
+  for (std::int64_t i = 0; i < rows * parts; ++i) {
+    T& result = results[i / parts];
+    result = i % parts == 0 ? found[static_cast<std::size_t>(i)]
+                            : combine(result, found[static_cast<std::size_t>(i)]);
+  }
+}
+
+std::int64_t sum(std::int64_t a, std::int64_t b) { return a + b; }
 
 // Keeps the k best of a list, best first.
 void insert(std::int64_t* best, std::int64_t k, std::int64_t candidate) {
@@ -60,25 +99,24 @@ void undo_edits(const TensorView& logits, VocabShard shard, const LogitEdits& ed
 }
 
 void row_max(const TensorView& maxima, const TensorView& logits, VocabShard shard, Stream) {
-  for_rows(logits.size(0), [&](std::int64_t r) {
-    const float* x = row(logits, r);
-    float largest = -infinity;
-    for (std::int64_t j = 0; j < shard.size; ++j) largest = x[j] > largest ? x[j] : largest;
-    maxima.as<float>()[r] = largest;
-  });
+  const SamplingTiles& tiles = active_tiles();
+  reduce_rows(
+      maxima.as<float>(), logits.size(0), shard.size,
+      [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
+        return tiles.largest(row(logits, r) + begin, end - begin);
+      },
+      [](float a, float b) { return std::max(a, b); });
 }
 
 void row_mass(const TensorView& masses, const TensorView& logits, VocabShard shard,
               const TensorView& maxima, Stream) {
-  for_rows(logits.size(0), [&](std::int64_t r) {
-    const float* x = row(logits, r);
-    const float largest = maxima.as<float>()[r];
-    std::int64_t total = 0;
-    for (std::int64_t j = 0; j < shard.size; ++j) {
-      if (x[j] > -infinity) total += mass(add_rn(x[j], -largest));
-    }
-    masses.as<std::int64_t>()[r] = total;
-  });
+  const SamplingTiles& tiles = active_tiles();
+  reduce_rows(
+      masses.as<std::int64_t>(), logits.size(0), shard.size,
+      [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
+        return tiles.total_mass(row(logits, r) + begin, end - begin, maxima.as<float>()[r], 1.0F);
+      },
+      sum);
 }
 
 void top_candidates(const TensorView& candidates, const TensorView& logits, VocabShard shard,
@@ -120,25 +158,17 @@ void min_p_thresholds(const TensorView& thresholds, const TensorView& maxima,
 
 void threshold_histogram(const TensorView& histogram, const TensorView& logits, VocabShard shard,
                          const ThresholdSearch& search, int round, Stream) {
+  const SamplingTiles& tiles = active_tiles();
   const bool by_mass = search.kind == ThresholdKind::mass;
   for_rows(logits.size(0), [&](std::int64_t r) {
-    const float* x = row(logits, r);
     std::int64_t* bins = histogram.as<std::int64_t>() + r * threshold_bins;
     std::fill_n(bins, threshold_bins, 0);
     const float temperature = by_mass ? search.temperature.as<float>()[r] : 1.0F;
     if (temperature == 0) return;
-    const float inverse = 1.0F / temperature;
-    const float largest = by_mass ? search.maxima.as<float>()[r] : 0.0F;
-    const std::int32_t threshold = search.thresholds.as<std::int32_t>()[r];
-    const auto prefix = static_cast<std::uint32_t>(search.prefixes.as<std::int32_t>()[r]);
-    const int shift = 24 - 8 * round;
-    for (std::int64_t j = 0; j < shard.size; ++j) {
-      const std::int32_t key = monotone_key(x[j]);
-      if (!(x[j] > -infinity) || key < threshold) continue;
-      const std::uint32_t order = static_cast<std::uint32_t>(key) ^ 0x80000000U;
-      if (round > 0 && (order ^ prefix) >> (shift + 8) != 0) continue;
-      bins[(order >> shift) & 0xffU] += by_mass ? mass(mul_rn(add_rn(x[j], -largest), inverse)) : 1;
-    }
+    tiles.histogram(
+        bins, row(logits, r), shard.size, by_mass, by_mass ? search.maxima.as<float>()[r] : 0.0F,
+        1.0F / temperature, search.thresholds.as<std::int32_t>()[r],
+        static_cast<std::uint32_t>(search.prefixes.as<std::int32_t>()[r]), 24 - 8 * round);
   });
 }
 
@@ -176,31 +206,18 @@ void threshold_narrow(const ThresholdSearch& search, const TensorView& histogram
 
 void draw_candidates(const TensorView& candidates, const TensorView& logits, VocabShard shard,
                      const DrawRows& rows, Stream) {
-  for_rows(logits.size(0), [&](std::int64_t r) {
-    const float* x = row(logits, r);
-    const float temperature = rows.temperature.as<float>()[r];
-    const bool greedy = temperature == 0;
-    const float inverse = greedy ? 1.0F : 1.0F / temperature;
-    const std::int64_t key = rows.noise_keys.as<std::int64_t>()[r];
-    const std::int32_t position = rows.positions.as<std::int32_t>()[r];
-    const std::int32_t threshold =
-        rows.thresholds.data() != nullptr ? rows.thresholds.as<std::int32_t>()[r] : lowest_key;
-    std::int64_t best = no_candidate;
-    float best_value = -infinity;
-    for (std::int64_t j = 0; j < shard.size; ++j) {
-      if (!(x[j] > -infinity) || monotone_key(x[j]) < threshold) continue;
-      float value = mul_rn(x[j], inverse);
-      const auto token = static_cast<std::int32_t>(shard.begin + j);
-      if (!greedy) {
-        // Most tokens cannot win whatever their noise.
-        if (add_rn(value, gumbel_max) < best_value) continue;
-        value = add_rn(value, gumbel(noise_words(key, position, token >> 2).word[token & 3]));
-      }
-      best = std::max(best, pack_candidate(value, token));
-      best_value = std::max(best_value, value);
-    }
-    candidates.as<std::int64_t>()[r] = best;
-  });
+  const SamplingTiles& tiles = active_tiles();
+  reduce_rows(
+      candidates.as<std::int64_t>(), logits.size(0), shard.size,
+      [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
+        const float temperature = rows.temperature.as<float>()[r];
+        const RowDraw draw{
+            temperature == 0 ? 0.0F : 1.0F / temperature, rows.noise_keys.as<std::int64_t>()[r],
+            rows.positions.as<std::int32_t>()[r],
+            rows.thresholds.data() != nullptr ? rows.thresholds.as<std::int32_t>()[r] : lowest_key};
+        return tiles.draw(row(logits, r) + begin, end - begin, shard.begin + begin, draw);
+      },
+      [](std::int64_t a, std::int64_t b) { return std::max(a, b); });
 }
 
 void unpack_candidates(const TensorView& tokens, const TensorView& candidates, Stream) {
@@ -220,13 +237,16 @@ void pick_logits(const TensorView& values, const TensorView& logits, VocabShard 
 
 void count_at_least(const TensorView& counts, const TensorView& logits, VocabShard shard,
                     const TensorView& values, Stream) {
-  for_rows(logits.size(0), [&](std::int64_t r) {
-    const float* x = row(logits, r);
-    const float value = values.as<float>()[r];
-    std::int64_t count = 0;
-    for (std::int64_t j = 0; j < shard.size; ++j) count += x[j] >= value ? 1 : 0;
-    counts.as<std::int64_t>()[r] = count;
-  });
+  reduce_rows(
+      counts.as<std::int64_t>(), logits.size(0), shard.size,
+      [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
+        const float* x = row(logits, r);
+        const float value = values.as<float>()[r];
+        std::int64_t count = 0;
+        for (std::int64_t j = begin; j < end; ++j) count += x[j] >= value ? 1 : 0;
+        return count;
+      },
+      sum);
 }
 
 }  // namespace millrace::cpu

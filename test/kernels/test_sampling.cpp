@@ -2,12 +2,15 @@
 // caller's all-reduces are played by sums and maxima over shards in one process.
 #include "kernels/sampling.hpp"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <functional>
 #include <numeric>
 #include <set>
 
 #include "kernels/sampling_math.hpp"
+#include "kernels/simd/isa.hpp"
 #include "test/kernels/random_tensor.hpp"
 
 namespace millrace {
@@ -335,6 +338,58 @@ TEST(Draw, ARowsDrawDoesNotDependOnItsBatch) {
     EXPECT_EQ(Shards(many.logits->slice(0, r, 1), 1).draw(alone)[0],
               together[static_cast<std::size_t>(r)]);
   }
+}
+
+// A draw is the formula of sampling.hpp, token by token, whatever computes it and however long the
+// row.
+TEST(Draw, EveryInstructionSetAndThreadCountDrawsWhatTheFormulaSays) {
+  constexpr std::int64_t vocab = 40007;
+  constexpr std::int32_t first = 1001;
+  const ManyDraws many(to_vector(random_tensor(DType::f32, {1, vocab}, 27)), 3, 1.5F);
+  std::vector<std::int64_t> expected(3, no_candidate);
+  std::vector<std::int64_t> masses(3, 0);
+  const float* x = many.logits->as<float>();
+  const float inverse = 1.0F / 1.5F;
+  for (std::int32_t j = 0; j < vocab; ++j) {
+    const std::int32_t token = first + j;
+    for (std::size_t r = 0; r < 3; ++r) {
+      const Philox words =
+          noise_words(noise_key(42, 1234, 0), static_cast<std::int32_t>(r), token / 4);
+      const float value = add_rn(mul_rn(x[j], inverse), gumbel(words.word[token % 4]));
+      expected[r] = std::max(expected[r], pack_candidate(value, token));
+      masses[r] += mass(add_rn(x[j], -5.0F));
+    }
+  }
+  const Tensor five = rows_of<float>(DType::f32, {5, 5, 5});
+  for (const cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512}) {
+    if (isa > cpu::best_isa()) continue;
+    cpu::use_isa(isa);
+    for (const int threads : {1, 4}) {
+      omp_set_num_threads(threads);
+      const Tensor best = poisoned(DType::i64, {3});
+      draw_candidates(best, many.logits, {first, vocab}, many.rows(), cpu_stream);
+      EXPECT_EQ((std::vector<std::int64_t>(best->as<std::int64_t>(), best->as<std::int64_t>() + 3)),
+                expected)
+          << name(isa);
+      row_mass(best, many.logits, {first, vocab}, five, cpu_stream);
+      EXPECT_EQ((std::vector<std::int64_t>(best->as<std::int64_t>(), best->as<std::int64_t>() + 3)),
+                masses)
+          << name(isa);
+    }
+  }
+  cpu::use_isa(cpu::best_isa());
+  omp_set_num_threads(1);
+}
+
+TEST(Draw, AShardWithoutTokensHasNoCandidate) {
+  const ManyDraws many({1, 2, 3}, 2, 1);
+  const Tensor best = poisoned(DType::i64, {2});
+  draw_candidates(best, many.logits, {9, 0}, many.rows(), cpu_stream);
+  EXPECT_EQ(best->as<std::int64_t>()[0], no_candidate);
+  EXPECT_EQ(best->as<std::int64_t>()[1], no_candidate);
+  const Tensor largest = poisoned(DType::f32, {2});
+  row_max(largest, many.logits, {9, 0}, cpu_stream);
+  EXPECT_EQ(largest->as<float>()[0], -inf);
 }
 
 TEST(Draw, GreedyTakesTheLargestAndOfEqualsTheLowestToken) {

@@ -1,0 +1,1 @@
+#include "kernels/simd/sampling_tiles_body.hpp"
