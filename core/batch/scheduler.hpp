@@ -106,6 +106,7 @@ class Scheduler {
   void preempt_newest();
   bool make_room_for(const Sequence& sequence);
   void collect_decodes();
+  std::int32_t even_share_of_prompts() const;
   void collect_prompt_chunks();
   void collect_admissions();
   void add_work(Sequence& sequence, std::int32_t count);

@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -104,6 +106,40 @@ TEST(Scheduler, SequencesAreSpreadOverTheStagesSteps) {
       const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
       EXPECT_EQ(plan.num_sequences(), 12 / (lag + 1)) << "lag " << lag << ", step " << step;
     }
+  }
+}
+
+// When each stage would begin and end each step, were a step's time a fixed part and one per token.
+TEST(Scheduler, EveryStageIsBusyWhileThereIsWork) {
+  for (const int stages : {2, 3, 4}) {
+    SchedulerConfig c = config();
+    c.lag = stages - 1;
+    c.max_num_seqs = 64;
+    c.max_num_batched_tokens = 128;
+    c.max_model_len = 256;
+    c.num_blocks = 64 * 64;
+    Driver driver(c);
+    std::vector<std::shared_ptr<const Request>> prompts;
+    for (int i = 0; i < 400; ++i) prompts.push_back(prompt(1 + i * 37 % 90, 20 + i * 53 % 80));
+    std::vector<std::vector<double>> ends(static_cast<std::size_t>(stages));  // [stage][step]
+    double busy = 0;
+    double now = 0;
+    for (std::size_t step = 0; step == 0 || !driver.scheduler.idle(); ++step) {
+      // Sequences to begin with, and more as long as there are any: the tail is another matter.
+      const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
+      const double work = plan.empty() ? 0 : 16 + plan.num_tokens();
+      const auto lag = static_cast<std::size_t>(c.lag);
+      double ready = step > lag ? ends.back()[step - 1 - lag] : 0;
+      for (auto& stage : ends) {
+        ready = std::max(ready, stage.empty() ? 0 : stage.back()) + work;
+        stage.push_back(ready);
+      }
+      if (driver.scheduler.num_waiting() > 0) {
+        busy += work;
+        now = ends.front().back();
+      }
+    }
+    EXPECT_GT(busy / now, 0.88) << stages << " stages";
   }
 }
 
