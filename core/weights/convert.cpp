@@ -1,9 +1,11 @@
+#include "core/weights/convert.hpp"
+
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
 
 #include "core/weights/dequantize.hpp"
-#include "core/weights/storage_type.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -69,18 +71,12 @@ void store(const float* from, std::int64_t elements, DType dtype, void* to) {
   }
 }
 
-bool is_same(StorageType type, DType dtype) {
-  return (type == StorageType::f32 && dtype == DType::f32) ||
-         (type == StorageType::f16 && dtype == DType::f16) ||
-         (type == StorageType::bf16 && dtype == DType::bf16);
-}
-
 }  // namespace
 
 void convert_elements(StorageType type, const std::byte* from, std::int64_t elements, DType dtype,
                       void* to) {
   const auto width = static_cast<std::int64_t>(size_of(dtype));
-  if (is_same(type, dtype)) {
+  if (is_stored_as(type, dtype)) {
     std::memcpy(to, from, static_cast<std::size_t>(elements * width));
     return;
   }

@@ -1,9 +1,12 @@
 // Weights made up from a config, for tests, plans and benchmarks of models that are not at hand.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "core/weights/checkpoint.hpp"
+#include "core/weights/convert.hpp"
 #include "core/weights/file_tensor.hpp"
 
 namespace millrace {

@@ -7,18 +7,13 @@
 #include <mutex>
 #include <vector>
 
+#include "core/weights/convert.hpp"
 #include "kernels/base/check.hpp"
 
 namespace millrace {
 namespace {
 
 constexpr std::int64_t part_bytes = std::int64_t{4} << 20;
-
-bool is_plain_copy(StorageType type, DType dtype) {
-  return (type == StorageType::f32 && dtype == DType::f32) ||
-         (type == StorageType::f16 && dtype == DType::f16) ||
-         (type == StorageType::bf16 && dtype == DType::bf16);
-}
 
 // The rectangle in units of the file: of every row, the blocks that hold the wanted columns.
 struct Rectangle {
@@ -57,7 +52,7 @@ struct Rectangle {
     const std::int64_t bytes = (end - begin) * wanted_bytes;
     const std::int64_t from = offset + begin * row_bytes;
     const bool direct =
-        is_plain_copy(type, out.dtype()) && (end - begin == 1 || out.stride(0) == columns());
+        is_stored_as(type, out.dtype()) && (end - begin == 1 || out.stride(0) == columns());
     if (direct) {
       file.read(from, {out_row(begin), static_cast<std::size_t>(bytes)});
       return;

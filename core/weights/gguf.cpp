@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "core/weights/checkpoint_file.hpp"
+#include "core/weights/gguf_reader.hpp"
 #include "core/weights/printable.hpp"
 #include "kernels/base/error.hpp"
 
@@ -13,83 +13,7 @@ namespace millrace {
 namespace {
 
 constexpr std::int64_t most_dimensions = 4;
-constexpr std::int64_t longest_string = std::int64_t{64} << 20;
-constexpr std::int64_t largest_header = std::int64_t{1} << 30;
 constexpr std::int64_t largest_alignment = std::int64_t{1} << 20;
-
-// Reads the header front to back through a window, checking every step against the file's size.
-class HeaderReader {
- public:
-  explicit HeaderReader(const CheckpointFile& file) : file_(file) {}
-
-  std::int64_t position() const { return position_; }
-
-  template <typename T>
-  T number(const char* what) {
-    T value;
-    bytes(reinterpret_cast<std::byte*>(&value), sizeof value, what);
-    return value;
-  }
-
-  std::string string(const char* what) {
-    const auto length = number<std::uint64_t>(what);
-    if (length > static_cast<std::uint64_t>(longest_string)) {
-      fail("{} has {} bytes, the limit is {}", what, length, longest_string);
-    }
-    require(static_cast<std::int64_t>(length), what);
-    std::string text(length, '\0');
-    bytes(reinterpret_cast<std::byte*>(text.data()), text.size(), what);
-    return text;
-  }
-
-  // A count of things that take at least `bytes_each` in the file.
-  std::size_t count(std::int64_t bytes_each, const char* what) {
-    const auto value = number<std::uint64_t>(what);
-    const auto most = static_cast<std::uint64_t>((limit() - position_) / bytes_each);
-    if (value > most) fail("{} is {}, more than the file can hold", what, value);
-    return value;
-  }
-
-  template <typename... Args>
-  [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) const {
-    throw UserError("{}: GGUF header: {}", file_.path().string(),
-                    fmt::format(format, std::forward<Args>(args)...));
-  }
-
- private:
-  std::int64_t limit() const { return std::min(file_.bytes(), largest_header); }
-
-  void require(std::int64_t wanted, const char* what) const {
-    if (wanted <= limit() - position_) return;
-    if (limit() < file_.bytes()) fail("larger than the limit of {} bytes", largest_header);
-    fail("truncated in {} at byte {} of {}", what, position_, file_.bytes());
-  }
-
-  void bytes(std::byte* to, std::size_t wanted, const char* what) {
-    require(static_cast<std::int64_t>(wanted), what);
-    while (wanted > 0) {
-      if (used_ == window_.size()) refill();
-      const std::size_t part = std::min(wanted, window_.size() - used_);
-      std::memcpy(to, window_.data() + used_, part);
-      to += part;
-      used_ += part;
-      wanted -= part;
-      position_ += static_cast<std::int64_t>(part);
-    }
-  }
-
-  void refill() {
-    constexpr std::int64_t window_bytes = std::int64_t{1} << 20;
-    window_.resize(static_cast<std::size_t>(std::min(window_bytes, file_.bytes() - position_)));
-    file_.read(position_, window_);
-    used_ = 0;
-  }
-
-  const CheckpointFile& file_;
-  std::vector<std::byte> window_;
-  std::size_t used_ = 0;
-  std::int64_t position_ = 0;
-};
 
 enum class ValueType : std::uint32_t {
   u8,
@@ -107,7 +31,7 @@ enum class ValueType : std::uint32_t {
   f64,
 };
 
-std::int64_t read_integer(HeaderReader& in, ValueType type) {
+std::int64_t read_integer(GgufReader& in, ValueType type) {
   switch (type) {
     case ValueType::u8:
     case ValueType::boolean:
@@ -135,12 +59,12 @@ std::int64_t read_integer(HeaderReader& in, ValueType type) {
   }
 }
 
-double read_real(HeaderReader& in, ValueType type) {
+double read_real(GgufReader& in, ValueType type) {
   return type == ValueType::f32 ? static_cast<double>(in.number<float>("a value"))
                                 : in.number<double>("a value");
 }
 
-std::int64_t bytes_of(HeaderReader& in, ValueType type) {
+std::int64_t bytes_of(GgufReader& in, ValueType type) {
   switch (type) {
     case ValueType::u8:
     case ValueType::i8:
@@ -164,7 +88,7 @@ std::int64_t bytes_of(HeaderReader& in, ValueType type) {
   in.fail("unknown value type {}", static_cast<std::uint32_t>(type));
 }
 
-GgufValue read_array(HeaderReader& in) {
+GgufValue read_array(GgufReader& in) {
   const auto type = static_cast<ValueType>(in.number<std::uint32_t>("an array's type"));
   const std::size_t count = in.count(bytes_of(in, type), "an array's length");
   const auto fill = [&](auto values, auto&& read) {
@@ -181,7 +105,7 @@ GgufValue read_array(HeaderReader& in) {
   return fill(std::vector<std::int64_t>(), [&] { return read_integer(in, type); });
 }
 
-GgufValue read_value(HeaderReader& in) {
+GgufValue read_value(GgufReader& in) {
   const auto type = static_cast<ValueType>(in.number<std::uint32_t>("a value's type"));
   switch (type) {
     case ValueType::array:
@@ -199,7 +123,7 @@ GgufValue read_value(HeaderReader& in) {
   }
 }
 
-StorageType storage_type(const HeaderReader& in, std::uint32_t type, const std::string& tensor) {
+StorageType storage_type(const GgufReader& in, std::uint32_t type, const std::string& tensor) {
   switch (type) {
     case 0:
       return StorageType::f32;
@@ -245,7 +169,7 @@ StorageType storage_type(const HeaderReader& in, std::uint32_t type, const std::
   in.fail("tensor '{}' is stored as unknown type {}", printable(tensor), type);
 }
 
-GgufTensor read_tensor(HeaderReader& in) {
+GgufTensor read_tensor(GgufReader& in) {
   GgufTensor tensor;
   tensor.name = in.string("a tensor's name");
   const auto dimensions = in.number<std::uint32_t>("a tensor's dimensions");
@@ -280,7 +204,7 @@ GgufTensor read_tensor(HeaderReader& in) {
 }
 
 // Offsets from the start of the data become offsets in the file. No two tensors may share bytes.
-void place_tensors(const HeaderReader& in, const CheckpointFile& file, std::int64_t data,
+void place_tensors(const GgufReader& in, const CheckpointFile& file, std::int64_t data,
                    std::int64_t alignment, GgufHeader& header) {
   std::vector<const GgufTensor*> by_offset;
   for (auto& [key, tensor] : header.tensors) {
@@ -312,7 +236,7 @@ void place_tensors(const HeaderReader& in, const CheckpointFile& file, std::int6
 GgufHeader read_gguf_header(const std::filesystem::path& path) {
   static_assert(std::endian::native == std::endian::little, "GGUF is read as little-endian");
   const CheckpointFile file(path);
-  HeaderReader in(file);
+  GgufReader in(file);
   GgufHeader header;
   header.path = path;
   constexpr std::uint32_t magic = 0x46554747;  // "GGUF"
@@ -348,56 +272,6 @@ GgufHeader read_gguf_header(const std::filesystem::path& path) {
   const std::int64_t data = (in.position() + alignment - 1) / alignment * alignment;
   place_tensors(in, file, data, alignment, header);
   return header;
-}
-
-namespace {
-
-// The value as T, nullptr when absent.
-template <typename T>
-const T* find_value(const GgufHeader& header, std::string_view key, const char* kind) {
-  const auto at = header.metadata.find(key);
-  if (at == header.metadata.end()) return nullptr;
-  if (const T* value = std::get_if<T>(&at->second)) return value;
-  throw UserError("{}: metadata key '{}' is not {}", header.path.string(), printable(key), kind);
-}
-
-}  // namespace
-
-const std::string* GgufHeader::find_string(std::string_view key) const {
-  return find_value<std::string>(*this, key, "a string");
-}
-
-const std::vector<std::string>* GgufHeader::find_strings(std::string_view key) const {
-  return find_value<std::vector<std::string>>(*this, key, "a list of strings");
-}
-
-const std::vector<std::int64_t>* GgufHeader::find_integers(std::string_view key) const {
-  return find_value<std::vector<std::int64_t>>(*this, key, "a list of integers");
-}
-
-const std::vector<double>* GgufHeader::find_numbers(std::string_view key) const {
-  return find_value<std::vector<double>>(*this, key, "a list of numbers");
-}
-
-std::optional<std::int64_t> GgufHeader::find_integer(std::string_view key) const {
-  const auto* value = find_value<std::int64_t>(*this, key, "an integer");
-  return value != nullptr ? std::optional(*value) : std::nullopt;
-}
-
-std::optional<double> GgufHeader::find_number(std::string_view key) const {
-  const auto at = metadata.find(key);
-  if (at != metadata.end()) {
-    if (const auto* value = std::get_if<std::int64_t>(&at->second)) {
-      return static_cast<double>(*value);
-    }
-  }
-  const auto* value = find_value<double>(*this, key, "a number");
-  return value != nullptr ? std::optional(*value) : std::nullopt;
-}
-
-std::optional<bool> GgufHeader::find_bool(std::string_view key) const {
-  const auto* value = find_value<bool>(*this, key, "a bool");
-  return value != nullptr ? std::optional(*value) : std::nullopt;
 }
 
 }  // namespace millrace

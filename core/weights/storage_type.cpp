@@ -47,4 +47,10 @@ std::int64_t block_bytes(StorageType type) { return layout(type).bytes; }
 
 std::string_view name(StorageType type) { return layout(type).name; }
 
+bool is_stored_as(StorageType type, DType dtype) {
+  return (type == StorageType::f32 && dtype == DType::f32) ||
+         (type == StorageType::f16 && dtype == DType::f16) ||
+         (type == StorageType::bf16 && dtype == DType::bf16);
+}
+
 }  // namespace millrace

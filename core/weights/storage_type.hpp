@@ -2,7 +2,6 @@
 // (GGUF).
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -33,9 +32,7 @@ std::int64_t block_bytes(StorageType type);
 // "F32", "Q4_K", ...
 std::string_view name(StorageType type);
 
-// `elements` (whole blocks) at `from` as `dtype` (f32, f16 or bf16) at `to`, rounded to nearest
-// even.
-void convert_elements(StorageType type, const std::byte* from, std::int64_t elements, DType dtype,
-                      void* to);
+// True when the elements are `dtype` as they are stored.
+bool is_stored_as(StorageType type, DType dtype);
 
 }  // namespace millrace
