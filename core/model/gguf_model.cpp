@@ -178,8 +178,8 @@ void rename_tensors(const Architecture& architecture, ModelDescription& model) {
     tensor.name = gguf_name(tensor);
     tensor.transposed = false;  // converters write [out, in]
     if (architecture.interleaves_rope && is_rotated(tensor.role)) {
-      tensor.interleaved_head_dim =
-          model.spec.layers[static_cast<std::size_t>(tensor.layer)].attention.head_dim;
+      const auto layer = static_cast<std::size_t>(tensor.layer);
+      tensor.interleaved_head_dim = model.spec.layers[layer].attention.head_dim;
     }
   }
 }
@@ -230,6 +230,11 @@ ModelDescription describe_gguf(const GgufHeader& header) {
   ModelDescription model =
       describe_config(Config(header.path.string(), config_of(header, architecture)));
   rename_tensors(architecture, model);
+  const int head_dim = model.spec.layers.front().attention.head_dim;
+  if (architecture.interleaves_rope && head_dim % 2 != 0) {
+    throw UserError("{}: heads of {} elements cannot be rotated in pairs", header.path.string(),
+                    head_dim);
+  }
   if (model.spec.position == PositionKind::rotary) {
     read_frequency_factors(header, model.spec.rotary);
   }

@@ -125,6 +125,12 @@ fs::path only_file(const fs::path& folder) {
     if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
   }
   if (files.size() == 1) return files.front();
+  if (files.empty() && (fs::exists(folder / "pytorch_model.bin", error) ||
+                        fs::exists(folder / "pytorch_model.bin.index.json", error))) {
+    throw UserError(
+        "{}: holds pytorch_model.bin, a pickle, which is not read: convert it to safetensors",
+        folder.string());
+  }
   throw UserError("{}: holds {} .safetensors files and neither model.safetensors nor {}",
                   folder.string(), files.size(), index_name);
 }

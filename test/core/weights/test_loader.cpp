@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core/model/memory.hpp"
+#include "core/weights/read_weight.hpp"
 #include "kernels/base/error.hpp"
 #include "samples.hpp"
 
@@ -223,6 +224,67 @@ TEST(Loader, InterleavedHeadsComeOutAsHalves) {
   for (std::int64_t row = 0; row < qkv.n; ++row) rows.push_back(element(qkv, row, 0));
   // Stored (0, 2, 1, 3) of the model's rows: q and k are brought back, v is as it was.
   EXPECT_THAT(rows, ElementsAre(0, 2, 1, 3, 0, 2, 1, 3, 0, 1, 2, 3));
+}
+
+// The gpt2 fixture as llama.cpp's converter would write it: [out, in], its own names.
+std::string gpt2_as_gguf() {
+  const std::map<std::string, std::string> words{
+      {"wte", "token_embd"}, {"wpe", "position_embd"},    {"ln_f", "output_norm"},
+      {"ln_1", "attn_norm"}, {"attn.c_attn", "attn_qkv"}, {"attn.c_proj", "attn_output"},
+      {"ln_2", "ffn_norm"},  {"mlp.c_fc", "ffn_up"},      {"mlp.c_proj", "ffn_down"},
+  };
+  const ModelFiles files = find_model(MILLRACE_TEST_DATA "/models/gpt2");
+  const ModelDescription model = describe_model(files);
+  const auto checkpoint = open_checkpoint(files);
+  GgufBytes out;
+  out.text("general.architecture", "gpt2")
+      .number("gpt2.context_length", 256)
+      .number("gpt2.embedding_length", 45)
+      .number("gpt2.block_count", 4)
+      .number("gpt2.attention.head_count", 5)
+      .key("gpt2.attention.layer_norm_epsilon", 6, bytes_of(1e-5F));
+  for (const TensorSpec& tensor : model.tensors) {
+    if (tensor.row_offset > 0) continue;  // a fused tensor is written once
+    const CheckpointTensor& stored = find_weight(*checkpoint, tensor, model.name_prefixes);
+    const bool is_matrix = stored.shape.size() == 2;
+    const std::int64_t rows = stored.shape[0];
+    const std::int64_t columns = is_matrix ? stored.shape[1] : 1;
+    std::vector<float> values =
+        test::read_values(*checkpoint, stored.name, {0, rows}, {0, columns});
+    std::vector<std::uint64_t> sizes{static_cast<std::uint64_t>(rows)};
+    if (is_matrix) sizes.insert(sizes.begin(), static_cast<std::uint64_t>(columns));
+    if (tensor.transposed) {
+      std::vector<float> turned(values.size());
+      for (std::int64_t row = 0; row < rows; ++row) {
+        for (std::int64_t column = 0; column < columns; ++column) {
+          turned[static_cast<std::size_t>(column * rows + row)] =
+              values[static_cast<std::size_t>(row * columns + column)];
+        }
+      }
+      values = std::move(turned);
+      std::swap(sizes[0], sizes[1]);
+    }
+    const std::string block = tensor.layer < 0 ? "" : fmt::format("h.{}.", tensor.layer);
+    const auto dot = tensor.name.rfind('.');
+    const std::string word = words.at(tensor.name.substr(block.size(), dot - block.size()));
+    const std::string prefix = tensor.layer < 0 ? "" : fmt::format("blk.{}.", tensor.layer);
+    out.tensor(prefix + word + tensor.name.substr(dot), sizes, 0, bytes_of(values));
+  }
+  return out.bytes();
+}
+
+TEST(Loader, Gpt2FromGgufIsTheModelOfItsHuggingFaceFolder) {
+  const TemporaryFolder folder;
+  const ModelFiles gguf{folder.path(), folder.write("gpt2.gguf", gpt2_as_gguf())};
+  const Loaded whole = load_fixture("gpt2", {1, 1, 1}, {0, 0, 0});
+  for (int rank = 0; rank < 2; ++rank) {
+    const Loaded part = load(gguf, {1, 1, 2}, {0, 0, rank}, DType::f32);
+    for (std::size_t i = 0; i < part.weights.layers.size(); ++i) {
+      expect_layer(part, i, whole.weights.layers[i]);
+    }
+    expect_part(part.weights.position_embedding.slice(1, 0, 1), {0, 1},
+                whole.weights.position_embedding.slice(1, 0, 1), 0);
+  }
 }
 
 TEST(Loader, AMissingTensorOrAnotherShapeIsTheUsersError) {

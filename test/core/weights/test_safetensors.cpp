@@ -164,6 +164,9 @@ TEST(Safetensors, AFolderWithNoneOrManyFilesSaysSo) {
   const TemporaryFolder folder;
   EXPECT_THAT([&] { open_safetensors(folder.path()); },
               ThrowsMessage<UserError>(HasSubstr("0 .safetensors files")));
+  folder.write("pytorch_model.bin", "");
+  EXPECT_THAT([&] { open_safetensors(folder.path()); },
+              ThrowsMessage<UserError>(HasSubstr("convert it to safetensors")));
   folder.write("other.safetensors", safetensors(one_matrix, six_floats));
   EXPECT_NE(open_safetensors(folder.path())->find("a"), nullptr);
 }
