@@ -16,7 +16,7 @@
 namespace millrace {
 
 struct MergeOptions {
-  std::filesystem::path folder;          // OUTPUT.spool
+  std::filesystem::path folder;         // OUTPUT.spool
   std::int64_t memory_bytes = 8 << 20;  // for sorting; more goes to an unnamed file in the folder
 };
 

@@ -82,9 +82,9 @@ void add_grid(std::string& text, const Report& report) {
     hosts.insert(row.host);
   }
   if (!report.ranks.empty()) {
-    add_line(text, "grid          {} ranks on {} host{}: data {} x pipeline {} x tensor {} ({})",
-             report.ranks.size(), hosts.size(), hosts.size() == 1 ? "" : "s", data, pipeline,
-             tensor, report.ranks[0].device);
+    add_line(text, "grid          {} rank{} on {} host{}: data {} x pipeline {} x tensor {} ({})",
+             report.ranks.size(), report.ranks.size() == 1 ? "" : "s", hosts.size(),
+             hosts.size() == 1 ? "" : "s", data, pipeline, tensor, report.ranks[0].device);
   }
 }
 
@@ -132,7 +132,9 @@ Statistics gather_statistics(const ResultReader& reader, const std::string& file
   ErrorGroups groups;
   reader.for_each_request([&](const RequestRow& row) {
     ++statistics.requests;
-    statistics.prompt_tokens.add(row.prompt_tokens);
+    if (row.prompt_tokens > 0) {
+      statistics.prompt_tokens.add(row.prompt_tokens);
+    }
     if (!row.error.empty()) {
       ++statistics.errors;
       groups.add(row);
@@ -188,8 +190,8 @@ std::string summary_text(const Report& report, const Statistics& statistics) {
            with_commas(statistics.finish_reasons[0]), with_commas(statistics.finish_reasons[1]));
   add_spread(text, "prompt", statistics.prompt_tokens, 0, "tokens");
   add_spread(text, "output", statistics.output_tokens, 0, "tokens");
-  add_spread(text, "latency", statistics.latency_seconds, 2, "s");
-  add_spread(text, "first token", statistics.first_token_seconds, 2, "s");
+  add_spread(text, "latency", statistics.latency_seconds, 3, "s");
+  add_spread(text, "first token", statistics.first_token_seconds, 3, "s");
   add_spread(text, "per token", statistics.seconds_per_token, 4, "s");
   constexpr std::size_t shown = 5;
   for (std::size_t i = 0; i < std::min(shown, statistics.error_groups.size()); ++i) {

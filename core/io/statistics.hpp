@@ -29,7 +29,7 @@ struct Statistics {
   std::int64_t errors = 0;
   std::vector<ErrorGroup>
       error_groups;                  // the most frequent first; messages with numbers are grouped
-  Distribution prompt_tokens;        // per request
+  Distribution prompt_tokens;        // per request that has any
   Distribution output_tokens;        // per completion
   Distribution latency_seconds;      // arrival to last token, of requests that did not fail
   Distribution first_token_seconds;  // arrival to first token
