@@ -2,9 +2,10 @@
 // run_config.hpp and a row here.
 #include "core/config/run_config.hpp"
 
-#include <filesystem>
 #include <limits>
 
+#include "core/io/prompt_line.hpp"
+#include "core/io/results.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -139,17 +140,6 @@ void append(std::vector<Flag>& flags, std::vector<Flag> more) {
   std::move(more.begin(), more.end(), std::back_inserter(flags));
 }
 
-OutputFormat format_of(const std::string& path) {
-  const std::string extension = std::filesystem::path(path).extension();
-  if (extension == ".h5" || extension == ".hdf5") {
-    return OutputFormat::hdf5;
-  }
-  if (extension == ".jsonl") {
-    return OutputFormat::json_lines;
-  }
-  throw UserError("--output: '{}' ends neither in .h5 or .hdf5 nor in .jsonl", path);
-}
-
 void validate(const RunConfig& config) {
   const auto require = [](const std::string& value, std::string_view flag) {
     if (value.empty()) {
@@ -159,6 +149,8 @@ void validate(const RunConfig& config) {
   require(config.model.model, "model");
   require(config.input.prompts, "prompts");
   require(config.output.output, "output");
+  prompt_format(config.input.prompts);
+  result_format(config.output.output);
   const EngineConfig& engine = config.engine;
   if (engine.max_num_batched_tokens < engine.max_num_seqs) {
     throw UserError(
@@ -270,7 +262,6 @@ RunConfig make_run_config(std::span<const Setting> settings) {
   RunConfig config;
   apply_settings(run_flags(config), settings);
   validate(config);
-  config.output.format = format_of(config.output.output);
   config.settings.assign(settings.begin(), settings.end());
   return config;
 }

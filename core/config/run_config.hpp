@@ -15,7 +15,6 @@ namespace millrace {
 
 enum class LoadFormat { automatic, safetensors, gguf, dummy };
 enum class DeviceChoice { automatic, cpu, cuda };
-enum class OutputFormat { hdf5, json_lines };
 // Where sampling defaults come from that no flag sets: the model's generation_config.json, or
 // nowhere.
 enum class GenerationConfigUse { automatic, none };
@@ -71,8 +70,7 @@ struct InputConfig {
 };
 
 struct OutputConfig {
-  std::string output;
-  OutputFormat format = OutputFormat::hdf5;  // by the file's extension
+  std::string output;  // .h5, .hdf5 or .jsonl
   bool overwrite = false;
   bool return_prompt_token_ids = false;
 };

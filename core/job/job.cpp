@@ -7,7 +7,6 @@
 #include "comm/agree.hpp"
 #include "comm/hosts.hpp"
 #include "core/io/merge.hpp"
-#include "core/io/prompt_line.hpp"
 #include "core/io/results.hpp"
 #include "core/job/agreed_config.hpp"
 #include "core/job/job_report.hpp"
@@ -26,7 +25,6 @@ PromptFile check_files(const Comm& world, const RunConfig& config) {
   prompts.path = config.input.prompts;
   prompts.spool = spool_folder(config.output.output);
   agree(world, [&] {
-    prompt_format(prompts.path.native());
     std::error_code error;
     prompts.bytes = static_cast<std::int64_t>(fs::file_size(prompts.path, error));
     if (error || !fs::is_regular_file(prompts.path)) {
@@ -100,13 +98,19 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
     }
   });
 
+  // The tokenizer is read while the weights are.
+  std::future<ModelText> text;
+  if (grid.is_leader()) {
+    text = std::async(std::launch::async, load_model_text, plan.files, config.model.tokenizer,
+                      config.input.chat_template);
+  }
   const RankModel rank = load_rank(grid, plan, config);
   log_info("weights: {}", describe_loading(grid.world(), rank.weights.report));
   const double loaded_seconds = clock.seconds();
 
   Report report;
-  const ReplicaOutcome outcome =
-      run_replica(grid, plan, rank, config, prompts, clock, [&](const KvCacheRow& memory) {
+  const ReplicaOutcome outcome = run_replica(
+      grid, plan, rank, std::move(text), config, prompts, clock, [&](const KvCacheRow& memory) {
         describe_ranks(grid, plan, rank, memory, report);
         for (const std::string& line :
              kv_cache_lines(plan.device.is_cuda() ? "GPU" : "CPU", replica_blocks(report.kv_cache),
@@ -123,7 +127,7 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
   for (const std::string& line : summary_lines(report, outcome.first_token_seconds)) {
     log_info("{}", line);
   }
-  log_info("results in {}", config.output.output);
+  log_info("results in {}; {:.2f} s since start", config.output.output, clock.seconds());
   return 0;
 }
 

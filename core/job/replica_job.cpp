@@ -1,7 +1,6 @@
 #include "core/job/replica_job.hpp"
 
 #include <algorithm>
-#include <future>
 #include <memory>
 #include <mutex>
 
@@ -11,7 +10,6 @@
 #include "core/engine/replica.hpp"
 #include "core/io/prompt_reader.hpp"
 #include "core/io/spool.hpp"
-#include "core/job/model_text.hpp"
 #include "core/job/progress_board.hpp"
 
 namespace millrace {
@@ -145,8 +143,8 @@ KvCacheRow memory_row(const Grid& grid, const RankModel& rank, const Replica& re
 }  // namespace
 
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
-                           const RunConfig& config, const PromptFile& prompts,
-                           const JobClock& clock,
+                           std::future<ModelText> text, const RunConfig& config,
+                           const PromptFile& prompts, const JobClock& clock,
                            const std::function<void(const KvCacheRow& memory)>& ready) {
   const PlanOptions& options = plan.options;
   ReplicaParameters parameters;
@@ -165,8 +163,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   Counters counters(grid, engine);
   agree(grid.world(), [&] {
     if (grid.is_leader()) {
-      feed.emplace(grid, plan, config, prompts,
-                   load_model_text(plan.files, config.model.tokenizer, config.input.chat_template));
+      feed.emplace(grid, plan, config, prompts, text.get());
       parameters.tokenizer = &feed->tokenizer();
       parameters.source = &*feed;
       parameters.sink = &feed->spool();

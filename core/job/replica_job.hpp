@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <future>
+#include <string>
 #include <vector>
 
 #include "comm/grid.hpp"
@@ -12,6 +15,7 @@
 #include "core/io/report.hpp"
 #include "core/io/timeline.hpp"
 #include "core/job/job_clock.hpp"
+#include "core/job/model_text.hpp"
 #include "core/job/rank_model.hpp"
 
 namespace millrace {
@@ -35,13 +39,14 @@ struct PromptFile {
   std::string fingerprint;      // of model, prompts and settings
 };
 
+// `text` is the model's, on leaders; other ranks give an invalid future.
 // Sets the engine up, answers this rank's row for the report (weights, activations, cache) through
 // `memory`, calls `ready` on all ranks once the engine of every rank stands, then runs the
 // replica's prompts. Leaders get the outcome, the others an empty one. Throws on all ranks alike up
 // to `ready`. Collective over the grid.
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
-                           const RunConfig& config, const PromptFile& prompts,
-                           const JobClock& clock,
+                           std::future<ModelText> text, const RunConfig& config,
+                           const PromptFile& prompts, const JobClock& clock,
                            const std::function<void(const KvCacheRow& memory)>& ready);
 
 }  // namespace millrace

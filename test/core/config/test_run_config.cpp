@@ -191,14 +191,15 @@ TEST(RunConfig, ValuesThatContradictEachOtherAreRejected) {
   EXPECT_THAT(error_of({"--output=x.csv"}), HasSubstr("given twice"));
 }
 
-TEST(RunConfig, OutputFormatFollowsTheExtension) {
-  const auto format = [](const std::string& path) {
-    return parse_run_config(Strings{"--model=m", "--prompts=p", "--output=" + path}).output.format;
+TEST(RunConfig, FilesOfAnotherKindAreRejected) {
+  const auto parse = [](const std::string& prompts, const std::string& output) {
+    return parse_run_config(Strings{"--model=m", "--prompts=" + prompts, "--output=" + output});
   };
-  EXPECT_EQ(format("a.h5"), OutputFormat::hdf5);
-  EXPECT_EQ(format("a.hdf5"), OutputFormat::hdf5);
-  EXPECT_EQ(format("a.jsonl"), OutputFormat::json_lines);
-  EXPECT_THROW(format("a.json"), UserError);
+  EXPECT_NO_THROW(parse("p.txt", "a.h5"));
+  EXPECT_NO_THROW(parse("p.jsonl", "a.hdf5"));
+  EXPECT_NO_THROW(parse("p.jsonl", "a.jsonl"));
+  EXPECT_THROW(parse("p.txt", "a.json"), UserError);
+  EXPECT_THROW(parse("p.csv", "a.h5"), UserError);
 }
 
 TEST(RunConfig, VariablesThatNameNoFlagAreRemarked) {
