@@ -63,6 +63,8 @@ void columns(const LinkRow*, auto visit) {
   visit("from", &LinkRow::from);
   visit("to", &LinkRow::to);
   visit("transport", &LinkRow::transport);
+  visit("latency_microseconds", &LinkRow::latency_microseconds);
+  visit("gigabytes_per_second", &LinkRow::gigabytes_per_second);
 }
 
 void columns(const KvCacheRow*, auto visit) {

@@ -32,6 +32,8 @@ struct LinkRow {
   std::int32_t from = 0;     // world ranks
   std::int32_t to = 0;
   std::string transport;  // "NVLink", "SHM", "NET/IB", "MPI", ...
+  double latency_microseconds = 0;
+  double gigabytes_per_second = 0;
 };
 
 // One rank's memory.

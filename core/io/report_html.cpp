@@ -230,11 +230,18 @@ void add_tables(std::string& html, const Report& report, const Statistics& stati
   rows.clear();
   for (const LinkRow& link : report.links) {
     rows.push_back({link.communicator, fmt::format("{}", link.from), fmt::format("{}", link.to),
-                    link.transport});
+                    link.transport, fmt::format("{:.1f}", link.latency_microseconds),
+                    fmt::format("{:.2f}", link.gigabytes_per_second)});
   }
   if (!rows.empty()) {
     add_section(html, "Links",
-                table({{"communicator"}, {"from", true}, {"to", true}, {"transport"}}, rows));
+                table({{"communicator"},
+                       {"from", true},
+                       {"to", true},
+                       {"transport"},
+                       {"latency (us)", true},
+                       {"GB/s", true}},
+                      rows));
   }
   rows.clear();
   for (const auto& [flag, value] : report.config) {

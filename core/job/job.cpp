@@ -92,6 +92,9 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
   log_info("{}", plan.explanation);
   const Grid grid(world, plan.grid.shape);
   set_threads(grid);
+  if (const std::string warning = slow_link_warning(grid); !warning.empty()) {
+    log_warning("{}", warning);
+  }
   agree(world, [&] {
     if (world.rank() == 0) {
       fs::remove_all(prompts.spool);
@@ -118,6 +121,7 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
           log_info("{}", line);
         }
       });
+  add_links(grid, report);
   add_outcomes(grid, config, outcome, loaded_seconds, report);
   agree(world, [&] {
     if (world.rank() == 0) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "comm/hosts.hpp"
+#include "comm/links.hpp"
 
 namespace millrace {
 namespace {
@@ -25,6 +26,12 @@ struct RankWire {
   std::int32_t layer_end = 0;
   std::int32_t device_index = 0;
   bool is_cuda = false;
+};
+
+struct WorldLink {
+  Link link;
+  std::int32_t from = 0;  // world ranks
+  std::int32_t to = 0;
 };
 
 struct OutcomeWire {
@@ -69,6 +76,39 @@ void describe_ranks(const Grid& grid, const JobPlan& plan, const RankModel& rank
                             at.data, at.pipeline, at.tensor, of.layer_begin, of.layer_end});
     report.kv_cache.ranks.push_back(of.memory);
   }
+}
+
+std::string slow_link_warning(const Grid& grid) {
+  const bool spans = hosts_of(grid.tensor()).size() > 1;
+  if (grid.world().all_reduce_max(spans ? 1 : 0) == 0) {
+    return "";
+  }
+  return fmt::format(
+      "the {} ranks of a tensor group sit on several hosts: every layer waits for the network; "
+      "--pipeline-parallel-size across hosts is faster",
+      grid.shape().tensor);
+}
+
+void add_links(const Grid& grid, Report& report) {
+  const GridCoordinates at = grid.coordinates();
+  const auto add = [&](const char* name, const Comm& comm, const std::vector<int>& world_ranks) {
+    const LinkReport mine = measure_links(comm);
+    // Each link once: from the first rank of its group.
+    const auto links = comm.rank() == 0 ? std::span(mine.links) : std::span<const Link>();
+    std::vector<WorldLink> wire;
+    for (const Link& link : links) {
+      wire.push_back({link, world_ranks[static_cast<std::size_t>(link.from)],
+                      world_ranks[static_cast<std::size_t>(link.to)]});
+    }
+    for (const Bytes& bytes : grid.world().gather_bytes(std::as_bytes(std::span(wire)), 0)) {
+      for (const WorldLink& of : rows_of<WorldLink>(bytes)) {
+        report.links.push_back({name, of.from, of.to, mine.transport, of.link.latency_microseconds,
+                                of.link.gigabytes_per_second});
+      }
+    }
+  };
+  add("tensor", grid.tensor(), tensor_ranks(at, grid.shape()));
+  add("pipeline", grid.pipeline(), pipeline_ranks(at, grid.shape()));
 }
 
 void add_outcomes(const Grid& grid, const RunConfig& config, const ReplicaOutcome& mine,

@@ -21,6 +21,14 @@ std::string describe_loading(const Comm& world, const LoadReport& mine);
 void describe_ranks(const Grid& grid, const JobPlan& plan, const RankModel& rank,
                     const KvCacheRow& memory, Report& report);
 
+// One line when tensor ranks of any replica sit on several hosts, where each layer's sums are slow;
+// else nothing. On all ranks alike. Collective over the grid's world.
+std::string slow_link_warning(const Grid& grid);
+
+// Measures the ways between the ranks of every tensor and pipeline group, into rank 0's report.
+// Takes some milliseconds in which nothing else should run. Collective over the grid's world.
+void add_links(const Grid& grid, Report& report);
+
 // The configuration, and what the replicas did, into rank 0's report. Collective over the grid's
 // world.
 void add_outcomes(const Grid& grid, const RunConfig& config, const ReplicaOutcome& mine,
