@@ -36,6 +36,7 @@ function(millrace_library name)
   add_library(millrace_${name} STATIC ${sources} ${headers})
   add_library(millrace::${name} ALIAS millrace_${name})
   set_target_properties(millrace_${name} PROPERTIES EXPORT_NAME ${name})
+  target_compile_features(millrace_${name} PUBLIC cxx_std_20)
   target_include_directories(millrace_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/millrace>)
   target_link_libraries(millrace_${name} PUBLIC ${ARG_DEPENDS}

@@ -253,7 +253,8 @@ struct DrawArgs {
   const std::int32_t* thresholds;  // nullptr: every token can be drawn
 };
 
-// Never below gumbel(word), and above it by less than 0.2: enough to see that most tokens cannot win.
+// Never below gumbel(word), and above it by less than 0.2: enough to see that most tokens cannot
+// win.
 __device__ __forceinline__ float gumbel_bound(std::uint32_t word) {
   const auto half = static_cast<std::int32_t>(word >> 1);
   const float u = static_cast<float>(half) * 0x1p-31F + 0x1p-32F;

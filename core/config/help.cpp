@@ -25,17 +25,14 @@ void append_wrapped(std::string& out, std::string_view text) {
   std::size_t column = kHelpColumn;
   while (!text.empty()) {
     const std::size_t length = std::min(text.find(' '), text.size());
-    if (column > kHelpColumn && column + length > kWidth) {
-      out += '\n' + std::string(kHelpColumn, ' ');
-      column = kHelpColumn;
+    if (column > kHelpColumn) {
+      const bool fits = column + 1 + length <= kWidth;
+      out += fits ? " " : '\n' + std::string(kHelpColumn, ' ');
+      column = fits ? column + 1 : kHelpColumn;
     }
     out += text.substr(0, length);
     column += length;
     text.remove_prefix(std::min(length + 1, text.size()));
-    if (!text.empty() && column < kWidth) {
-      out += ' ';
-      ++column;
-    }
   }
   out += '\n';
 }

@@ -1,0 +1,16 @@
+// Uses each of the three libraries through its installed headers.
+#include <cstdio>
+
+#include "comm/comm.hpp"
+#include "core/config/run_config.hpp"
+#include "core/version.hpp"
+#include "kernels/base/dtype.hpp"
+
+int main() {
+  const std::vector<std::string> arguments = {"--model=m", "--prompts=p.txt", "--output=o.jsonl"};
+  const millrace::RunConfig config = millrace::parse_run_config(arguments);
+  std::printf("millrace %s, %d sequences, %d rank, %zu bytes\n",
+              std::string(millrace::version()).c_str(), config.engine.max_num_seqs,
+              millrace::Comm().size(), millrace::size_of(millrace::DType::bf16));
+  return config.engine.max_num_seqs == 256 ? 0 : 1;
+}
