@@ -1,10 +1,12 @@
 #include "core/io/merge.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <deque>
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "core/io/external_sort.hpp"

@@ -34,19 +34,35 @@ struct Fields {
   SamplingParams sampling;
 };
 
-// A value as the user wrote it, for an error message; long ones are cut.
+// An error goes to logs and terminals, and may quote what a line or a template says: one line of
+// printable text, of bounded length.
+std::string presentable(std::string_view error) {
+  constexpr std::size_t longest = 500;
+  std::string text;
+  text::append_replacing_invalid(text, error.substr(0, longest));
+  for (char& c : text) {
+    if (c == '\n' || c == '\r' || c == '\t') {
+      c = ' ';
+    } else if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') {
+      c = '?';
+    }
+  }
+  return error.size() > longest ? text + "..." : text;
+}
+
+// The beginning of something that may be long.
+std::string quoted_part(std::string_view text) {
+  constexpr std::size_t longest = 60;
+  return text.size() <= longest ? std::string(text) : std::string(text.substr(0, longest)) + "...";
+}
+
+// A value as the user wrote it.
 std::string written(json::value value) {
   std::string_view token = value.raw_json_token();
   while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') {
     token.remove_suffix(1);
   }
-  constexpr std::size_t longest = 60;
-  if (token.size() <= longest) {
-    return std::string(token);
-  }
-  std::string cut;
-  text::append_replacing_invalid(cut, token.substr(0, longest));
-  return cut + "...";
+  return quoted_part(token);
 }
 
 [[noreturn]] void reject(std::string_view field, std::string_view expected, json::value value) {
@@ -167,7 +183,7 @@ void set_logit_bias(Fields& fields, std::string_view name, json::value value) {
     std::int32_t token = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
     if (error != std::errc() || end != key.data() + key.size()) {
-      throw UserError("{} has the key \"{}\", but must have token ids", name, key);
+      throw UserError("{} has the key \"{}\", but must have token ids", name, quoted_part(key));
     }
     fields.sampling.logit_bias.emplace_back(token, real32(name, field.value()));
   }
@@ -289,7 +305,7 @@ class PromptLineParser::Impl {
         check_vocabulary({token}, "logit_bias");
       }
     } catch (const UserError& error) {
-      request.error = error.what();
+      request.error = presentable(error.what());
       request.prompt_tokens.clear();
     }
     request.id = std::move(fields.id);
@@ -330,7 +346,7 @@ class PromptLineParser::Impl {
       const std::string_view name = member.unescaped_key();
       const auto field = std::ranges::find(known_fields, name, &Field::name);
       if (field == known_fields.end()) {
-        throw UserError("unknown field \"{}\"", name);
+        throw UserError("unknown field \"{}\"", quoted_part(name));
       }
       const auto number = static_cast<std::size_t>(field - known_fields.begin());
       if (seen[number]) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/io/byte_codec.hpp"
 #include "core/io/crc32c.hpp"
 #include "kernels/base/error.hpp"

@@ -189,6 +189,7 @@ TEST_F(PromptLine, ThatIsBadSaysWhatIsWrong) {
       {"{\"prompt\": \"a\tb\"}", "invalid JSON"},
       {"{\"prompt\": \"caf\xe9\"}", "invalid UTF-8 at byte 15 of the line"},
       {"{", "invalid JSON"},
+      {R"({"\n\u001b[31m": 1})", R"(unknown field " ?[31m")"},
       {"\x01", ""},
   };
   for (const BadLine& bad : lines) {
@@ -200,6 +201,15 @@ TEST_F(PromptLine, ThatIsBadSaysWhatIsWrong) {
     EXPECT_EQ(request.key.offset, 123);
   }
   EXPECT_EQ(text("ab\xff").error, "invalid UTF-8 at byte 2 of the line");
+}
+
+TEST_F(PromptLine, ErrorsQuoteOnlyTheBeginningOfSomethingLong) {
+  const std::string giant(1 << 20, 'k');
+  EXPECT_LT(json("{\"" + giant + "\": 1}").error.size(), 200U);
+  EXPECT_LT(json("{\"prompt\": \"x\", \"temperature\": \"" + giant + "\"}").error.size(), 200U);
+  render_chat_ = [&](auto&&...) -> std::string { throw UserError("\x1b" + giant); };
+  EXPECT_THAT(json(R"({"messages": []})").error, StartsWith("?kkk"));
+  EXPECT_LT(json(R"({"messages": []})").error.size(), 600U);
 }
 
 TEST_F(PromptLine, ThatIsTooLongForTheModelNamesBothNumbers) {
