@@ -42,6 +42,11 @@ struct SamplingParams {
 
 inline constexpr std::int32_t max_logprobs = 20;
 
+// True when a draw depends on which tokens were drawn before.
+inline bool has_penalties(const SamplingParams& p) {
+  return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
+}
+
 // Throws UserError naming the first field that is out of its range, and its value.
 void validate(const SamplingParams& params);
 

@@ -218,7 +218,8 @@ void Scheduler::collect_decodes() {
        ++i) {
     Sequence& sequence = *running_[i];
     const std::int32_t length = sequence.known() + sequence.unresolved;
-    if (sequence.unresolved > config_.lookahead || length - sequence.scheduled != 1) continue;
+    if (sequence.unresolved > lookahead_of(sequence)) continue;
+    if (length - sequence.scheduled != 1) continue;
     if (sequence.outputs() + sequence.unresolved >= sequence.output_limit) continue;
     if (length > static_cast<std::int32_t>(sequence.blocks.size()) * config_.block_size) {
       if (!make_room_for(sequence)) continue;
@@ -226,6 +227,11 @@ void Scheduler::collect_decodes() {
     }
     add_work(sequence, 1);
   }
+}
+
+// Penalties are made on the host, of tokens that it knows.
+std::int32_t Scheduler::lookahead_of(const Sequence& sequence) const {
+  return has_penalties(sequence.request->sampling) ? 0 : config_.lookahead;
 }
 
 // False when the sequence has to sit this step out, or had to give up its own place.

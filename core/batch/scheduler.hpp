@@ -104,6 +104,7 @@ class Scheduler {
   void settle(Sequence& sequence);
   std::unique_ptr<Sequence> take_memory(Sequence& sequence);
   void preempt_newest();
+  std::int32_t lookahead_of(const Sequence& sequence) const;
   bool make_room_for(const Sequence& sequence);
   void collect_decodes();
   std::int32_t even_share_of_prompts() const;

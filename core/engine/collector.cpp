@@ -32,6 +32,18 @@ StopMatch find_stop(std::string_view text, std::size_t unsearched, std::size_t e
   return match;
 }
 
+std::string refusal(const Sequence& sequence, std::int64_t cache_tokens) {
+  const std::int32_t prompt = sequence.prompt_length();
+  if (prompt == 0) return "the prompt has no tokens";
+  if (sequence.output_limit < 1) {
+    return fmt::format("{} prompt tokens leave no room for a new one below the model's length",
+                       prompt);
+  }
+  return fmt::format(
+      "{} prompt tokens and up to {} new ones need more than the {} tokens of the KV cache", prompt,
+      sequence.output_limit, cache_tokens);
+}
+
 }  // namespace
 
 struct Collector::RequestRecord {
@@ -91,9 +103,7 @@ void Collector::collect(std::span<const SequenceUpdate> updates,
     const Sequence& sequence = *update.sequence;
     RequestRecord& record = *requests_.at(sequence.request.get());
     if (update.kind == SequenceUpdate::Kind::refused) {
-      record.finished.error = fmt::format(
-          "{} prompt tokens and up to {} new ones need more than the {} tokens of the KV cache",
-          sequence.prompt_length(), sequence.output_limit, cache_tokens_);
+      record.finished.error = refusal(sequence, cache_tokens_);
     } else {
       record.finished.error = fmt::format(
           "no token could be drawn at position {}: the model's logits are not numbers, or "

@@ -116,21 +116,23 @@ StepInput Replica::make_input() {
   StepInput input;
   input.step = scheduler_.next_step();
   input.endings = collector_->take_endings();
-  if (!drained_) {
-    // A queue as long as the running set: enough to replace whatever may end in a step.
-    const std::int32_t room = parameters_.max_num_seqs - scheduler_.num_waiting();
+  if (drained_) return input;
+  if (scheduler_.idle()) parameters_.source->wait();
+  // A queue as long as the running set: enough to replace whatever may end in a step.
+  std::int32_t room = parameters_.max_num_seqs - scheduler_.num_waiting();
+  while (room > 0 && !input.drain) {
     taken_.clear();
-    if (scheduler_.idle()) parameters_.source->wait();
-    if (room > 0) input.drain = !parameters_.source->take(taken_, static_cast<std::size_t>(room));
-    for (Request& request : taken_) {
-      if (!request.error.empty()) {
-        collector_->refused(std::move(request));
-        continue;
-      }
-      auto admitted = std::make_shared<const Request>(std::move(request));
-      collector_->arrived(admitted);
-      input.admissions.push_back(std::move(admitted));
+    input.drain = !parameters_.source->take(taken_, 1);
+    if (taken_.empty()) break;
+    Request& request = taken_.front();
+    if (!request.error.empty()) {
+      collector_->refused(std::move(request));
+      continue;
     }
+    room -= request.sampling.n;
+    auto admitted = std::make_shared<const Request>(std::move(request));
+    collector_->arrived(admitted);
+    input.admissions.push_back(std::move(admitted));
   }
   return input;
 }

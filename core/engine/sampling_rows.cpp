@@ -16,10 +16,6 @@ constexpr float least_temperature = 1e-5F;
 // apart.
 constexpr std::int64_t own_seed_key = -1;
 
-bool has_penalties(const SamplingParams& p) {
-  return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
-}
-
 }  // namespace
 
 void SamplingRows::clear() {

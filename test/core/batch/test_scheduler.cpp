@@ -166,6 +166,18 @@ TEST(Scheduler, WithLookaheadTheDeviceFeedsItsOwnTokens) {
   EXPECT_THAT(driver.step().positions, ElementsAre(3));
 }
 
+TEST(Scheduler, PenaltiesWaitForTheTokensTheyCount) {
+  SchedulerConfig c = config();
+  c.lag = 1;
+  c.lookahead = 1;
+  Driver driver(c);
+  auto penalised = prompt(2);
+  penalised->sampling.presence_penalty = 1;
+  driver.step({penalised});
+  EXPECT_TRUE(driver.step().empty());
+  EXPECT_THAT(driver.step().tokens, ElementsAre(5));
+}
+
 TEST(Scheduler, ATokenDrawnAfterTheEndIsDropped) {
   SchedulerConfig c = config();
   c.lag = 1;

@@ -46,6 +46,7 @@ Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t look
     request->sampling.min_tokens = pick(0, 3) == 0 ? pick(0, request->sampling.max_tokens) : 0;
     request->sampling.ignore_eos = pick(0, 3) == 0;
     if (pick(0, 3) == 0) request->sampling.stop_token_ids = {pick(2, 9)};
+    if (pick(0, 5) == 0) request->sampling.repetition_penalty = 1.5F;
     request->sampling.n = pick(0, 4) == 0 ? pick(2, 3) : 1;
     for (std::int32_t c = 0; c < request->sampling.n; ++c, ++number) {
       if (pick(0, 4) == 0) w.host_endings[number] = pick(1, 8);
