@@ -21,9 +21,13 @@ void pack(const TensorView& w, const TensorView& panels) {
     T* to = packed + panel * k * width;
     if (columns < width)
       std::memset(static_cast<void*>(to), 0, sizeof(T) * static_cast<std::size_t>(k * width));
-    for (std::int64_t j = 0; j < columns; ++j) {
-      const T* row = source + (panel * width + j) * w.stride(0);
-      for (std::int64_t c = 0; c < k; ++c) to[c * width + j] = row[c];
+    // Sixteen inputs of every row at a time: the lines written stay in the first-level cache.
+    for (std::int64_t begin = 0; begin < k; begin += 16) {
+      const std::int64_t end = std::min(begin + 16, k);
+      for (std::int64_t j = 0; j < columns; ++j) {
+        const T* row = source + (panel * width + j) * w.stride(0);
+        for (std::int64_t c = begin; c < end; ++c) to[c * width + j] = row[c];
+      }
     }
   }
 }

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cmath>
-#include <limits>
 #include <string>
 
 #include "kernels/base/error.hpp"
@@ -91,12 +89,13 @@ Half to_half(float value) {
 }
 
 float to_float(Fp8E4m3 value) {
-  const int exponent = (value.bits >> 3) & 0xf;
-  const int mantissa = value.bits & 0x7;
-  float magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  if (exponent == 0) magnitude = std::ldexp(static_cast<float>(mantissa), -9);
-  if (exponent == 0xf && mantissa == 0x7) magnitude = std::numeric_limits<float>::quiet_NaN();
-  return (value.bits & 0x80) != 0 ? -magnitude : magnitude;
+  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x80U) << 24;
+  const std::uint32_t magnitude = value.bits & 0x7fU;
+  if (magnitude == 0x7f) return std::bit_cast<float>(sign | 0x7fc00000U);
+  // In place as exponent and mantissa, the bias is 120 too small; the product sets it right, and
+  // subnormals with it.
+  const float shifted = std::bit_cast<float>(magnitude << 20) * 0x1p120F;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(shifted));
 }
 
 Fp8E4m3 to_fp8_e4m3(float value) {

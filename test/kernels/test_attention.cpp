@@ -102,9 +102,9 @@ TEST_P(FastAttention, AgreesWithThePlainVersion) {
     int window;
     float softcap;
   };
-  const Shape shapes[] = {{9, 3, 64, 16, 0, 0},  {4, 4, 80, 16, 0, 0},   {8, 1, 128, 32, 0, 0},
-                          {2, 2, 20, 5, 0, 0},   {4, 2, 64, 16, 37, 0},  {4, 2, 64, 16, 100, 30},
-                          {128, 1, 8, 16, 0, 0}, {3, 3, 256, 16, 65, 5}, {1, 1, 1, 1, 0, 0}};
+  const Shape shapes[] = {{9, 3, 64, 16, 0, 0},  {2, 2, 80, 16, 0, 0},   {8, 1, 32, 32, 0, 0},
+                          {2, 2, 20, 5, 0, 0},   {4, 2, 64, 16, 37, 0},  {2, 1, 64, 16, 100, 30},
+                          {100, 1, 8, 16, 0, 0}, {1, 1, 256, 16, 65, 5}, {1, 1, 1, 1, 0, 0}};
   const std::vector<std::int32_t> query_lengths{1, 1, 0, 1, 1, 7, 130, 70, 1};
   const std::vector<std::int32_t> kv_lengths{1, 200, 0, 64, 0, 7, 131, 199, 65};
   for (const Shape& shape : shapes) {
@@ -156,7 +156,7 @@ TEST_P(FastAttention, ARowsBitsDependNeitherOnTheChunksNorOnTheBatchNorOnThreads
     paged_attention(whole, q, cache.k, cache.v, Batch({300}, {300}, table).view, params,
                     cpu_stream);
     for (const std::int32_t chunk : {1, 7, 64, 100}) {
-      omp_set_num_threads(chunk % 3 + 1);
+      omp_set_num_threads(chunk < 64 ? 1 : 3);
       const Tensor cut = poisoned(DType::f32, {length, heads * head_dim});
       for (std::int32_t first = 0; first < length; first += chunk) {
         const std::int32_t count = std::min<std::int32_t>(chunk, length - first);
