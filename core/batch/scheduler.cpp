@@ -114,11 +114,12 @@ bool Scheduler::expects_result() const {
 }
 
 void Scheduler::apply(const StepResult& result, std::vector<SequenceUpdate>& updates) {
-  InFlight& step = in_flight(result.step);
-  if (result.step != next_step_ - 1 - config_.lag || result.tokens.size() != step.samples.size()) {
-    throw std::logic_error(fmt::format(
-        "scheduler: result of step {} with {} tokens; step {} is due with {}", result.step,
-        result.tokens.size(), next_step_ - 1 - config_.lag, step.samples.size()));
+  const std::int64_t due = next_step_ - 1 - config_.lag;
+  InFlight& step = in_flight(next_step_);  // the oldest: its place is next_step_'s
+  if (result.step != due || result.tokens.size() != step.samples.size()) {
+    throw std::logic_error(
+        fmt::format("scheduler: result of step {} with {} tokens; step {} is due with {}",
+                    result.step, result.tokens.size(), due, step.samples.size()));
   }
   bool any_finished = false;
   for (std::size_t row = 0; row < step.samples.size(); ++row) {
@@ -194,8 +195,9 @@ std::unique_ptr<Sequence> Scheduler::take_memory(Sequence& sequence) {
 // --- the next step ------------------------------------------------------------------------------
 
 const BatchPlan& Scheduler::schedule() {
-  if (expects_result())
+  if (expects_result()) {
     throw std::logic_error("scheduler: schedule() before the result that is due");
+  }
   retired_.clear();
   work_.clear();
   budget_ = config_.max_num_batched_tokens;

@@ -44,9 +44,15 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
                                             .device = Device::cpu(),
                                             .max_positions = options.max_model_len},
                                            {});
-  ListSource source(requests);
+  std::vector<Request> mine;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const auto replica = static_cast<int>(i) % options.grid.data;
+    if (replica == grid.coordinates().data) mine.push_back(requests[i]);
+  }
+  ListSource source(std::move(mine));
   ListSink sink;
   EngineRun result;
+  result.is_leader = grid.is_leader();
   ReplicaParameters parameters;
   parameters.max_num_batched_tokens = options.max_num_batched_tokens;
   parameters.max_num_seqs = options.max_num_seqs;

@@ -1,4 +1,4 @@
-// Runs requests through a whole replica on the ranks of a communicator, in process.
+// Runs requests through the replicas of a grid on the ranks of a communicator, in process.
 #pragma once
 
 #include <filesystem>
@@ -23,12 +23,14 @@ struct EngineOptions {
 };
 
 struct EngineRun {
-  std::vector<FinishedRequest> finished;  // on the leader, by Request::index
-  ReplicaProgress last;                   // on the leader
+  bool is_leader = false;                 // of its replica
+  std::vector<FinishedRequest> finished;  // on leaders, by Request::index
+  ReplicaProgress last;                   // on leaders
   Replica::Times times;
 };
 
-// The model at `path` (find_model). Collective.
+// The model at `path` (find_model). Replica r of d takes every d-th request from the r-th on.
+// Collective.
 EngineRun run_engine(const Comm& world, const std::filesystem::path& path,
                      const EngineOptions& options, const std::vector<Request>& requests);
 

@@ -89,6 +89,23 @@ TEST(Engine, TheGridDoesNotChangeSampledTokens) {
   }
 }
 
+TEST(Engine, EveryReplicaGivesWhatOneGives) {
+  if (world().size() % 2 != 0) GTEST_SKIP() << "two replicas need an even number of ranks";
+  const auto requests = sampled_requests(12);
+  const EngineRun alone = run_engine(Comm(), fixture("qwen2"), {.grid = {}}, requests);
+  const EngineRun run = run_engine(world(), fixture("qwen2"),
+                                   {.grid = {.data = 2, .tensor = world().size() / 2}}, requests);
+  if (!run.is_leader) return;
+  ASSERT_EQ(run.finished.size(), 6U);
+  for (const FinishedRequest& finished : run.finished) {
+    const auto& expected = alone.finished[static_cast<std::size_t>(finished.index)].completions;
+    ASSERT_EQ(finished.completions.size(), expected.size());
+    for (std::size_t n = 0; n < expected.size(); ++n) {
+      EXPECT_EQ(finished.completions[n].token_ids, expected[n].token_ids);
+    }
+  }
+}
+
 TEST(Engine, BatchOrderChunksAndBlocksDoNotChangeABit) {
   const auto requests = sampled_requests(20);
   auto reversed = requests;
