@@ -28,4 +28,15 @@ void feed_tokens(const TensorView& ids, const TensorView& sampled, const TensorV
   MILLRACE_DISPATCH(stream.device, feed_tokens, ids, sampled, sources, stream);
 }
 
+void keep_tokens(const TensorView& sampled, const TensorView& tokens, const TensorView& slots,
+                 Stream stream) {
+  constexpr auto op = "keep_tokens";
+  check_tensor(op, "sampled", sampled, DType::i32, {-1});
+  check_tensor(op, "tokens", tokens, DType::i32, {-1});
+  check_tensor(op, "slots", slots, DType::i32, {tokens.size(0)});
+  check_device(op, stream, {{"sampled", sampled}, {"tokens", tokens}, {"slots", slots}});
+  if (tokens.numel() == 0) return;
+  MILLRACE_DISPATCH(stream.device, keep_tokens, sampled, tokens, slots, stream);
+}
+
 }  // namespace millrace

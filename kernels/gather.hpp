@@ -16,13 +16,20 @@ void gather_rows(const TensorView& out, const TensorView& x, const TensorView& r
 void feed_tokens(const TensorView& ids, const TensorView& sampled, const TensorView& sources,
                  Stream stream);
 
+// sampled[slots[i]] = tokens[i]: keeps what was just drawn for feed_tokens. All i32; tokens and
+// slots [n], slots in range and distinct.
+void keep_tokens(const TensorView& sampled, const TensorView& tokens, const TensorView& slots,
+                 Stream stream);
+
 namespace cpu {
 decltype(millrace::gather_rows) gather_rows;
 decltype(millrace::feed_tokens) feed_tokens;
+decltype(millrace::keep_tokens) keep_tokens;
 }  // namespace cpu
 namespace cuda {
 decltype(millrace::gather_rows) gather_rows;
 decltype(millrace::feed_tokens) feed_tokens;
+decltype(millrace::keep_tokens) keep_tokens;
 }  // namespace cuda
 
 }  // namespace millrace

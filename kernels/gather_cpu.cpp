@@ -24,4 +24,11 @@ void feed_tokens(const TensorView& ids, const TensorView& sampled, const TensorV
   }
 }
 
+void keep_tokens(const TensorView& sampled, const TensorView& tokens, const TensorView& slots,
+                 Stream) {
+  for (std::int64_t i = 0; i < tokens.size(0); ++i) {
+    sampled.as<std::int32_t>()[slots.as<std::int32_t>()[i]] = tokens.as<std::int32_t>()[i];
+  }
+}
+
 }  // namespace millrace::cpu

@@ -30,6 +30,18 @@ struct FeedTokens {
   }
 };
 
+struct KeepTokens {
+  std::int32_t* sampled;
+  const std::int32_t* tokens;
+  const std::int32_t* slots;
+
+  template <int N>
+  __device__ void apply(std::int64_t, int i) const {
+    static_assert(N == 1);
+    sampled[slots[i]] = tokens[i];
+  }
+};
+
 template <typename Word>
 void gather(const TensorView& out, const TensorView& x, const TensorView& rows, Stream stream) {
   const GatherRows<Word> functor{rows_of<Word>(out), rows_of<const Word>(x),
@@ -57,6 +69,13 @@ void feed_tokens(const TensorView& ids, const TensorView& sampled, const TensorV
   const FeedTokens functor{ids.as<std::int32_t>(), sampled.as<std::int32_t>(),
                            sources.as<std::int32_t>()};
   map_rows<1>("feed_tokens", functor, 1, ids.size(0), false, stream);
+}
+
+void keep_tokens(const TensorView& sampled, const TensorView& tokens, const TensorView& slots,
+                 Stream stream) {
+  const KeepTokens functor{sampled.as<std::int32_t>(), tokens.as<std::int32_t>(),
+                           slots.as<std::int32_t>()};
+  map_rows<1>("keep_tokens", functor, 1, tokens.size(0), false, stream);
 }
 
 }  // namespace millrace::cuda

@@ -1,33 +1,62 @@
 #include "core/engine/executor.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "comm/pipeline_transfer.hpp"
 #include "core/engine/elapsed.hpp"
-#include "core/engine/workspace.hpp"
+#include "kernels/gather.hpp"
 
 namespace millrace {
 
-namespace {}  // namespace
+namespace {
+
+// Rows whose logits are held at once: bounds the one workspace that is as wide as the vocabulary. A
+// pass reads the output head once, so a GPU, whose steps are short, takes more rows at a time.
+std::int64_t max_rows_per_pass(Device device) { return device.is_cuda() ? 1024 : 256; }
+
+// Padded sizes are close enough that padding costs a few percent at most, and few enough that
+// recording them all takes little time and memory.
+std::int64_t padded_sequences(std::int64_t sequences) {
+  if (sequences <= 8)
+    return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(sequences)));
+  const std::int64_t step = sequences <= 256 ? 8 : sequences <= 1024 ? 32 : 64;
+  return (sequences + step - 1) / step * step;
+}
+
+constexpr std::int64_t largest_padding = 64;
+constexpr std::int64_t least_table_width = 32;  // blocks
+
+}  // namespace
 
 Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
                    const Grid& grid, const ExecutorParameters& parameters)
     : grid_(grid),
+      limits_(parameters.limits),
       stream_(parameters.device),
       cache_(spec, slices, parameters.cache, parameters.device),
-      batch_(parameters.limits, parameters.device),
-      transformer_(spec, slices, weights, grid.tensor(), parameters.limits.tokens,
-                   std::min(parameters.limits.sequences, max_rows_per_pass),
+      batch_(parameters.limits, largest_padding, parameters.device),
+      latest_tokens_(DType::i32, parameters.device, {parameters.limits.sequences}),
+      transformer_(spec, slices, weights, grid.tensor(), parameters.limits.tokens + largest_padding,
+                   std::min(parameters.limits.sequences + largest_padding,
+                            max_rows_per_pass(parameters.device)),
                    parameters.activation_dtype, parameters.device),
-      rows_per_pass_(std::min(parameters.limits.sequences, max_rows_per_pass)) {
-  if (grid.is_last_stage()) {
-    const SamplerParameters sampler{
-        .shard = {slices.vocab.begin, slices.vocab.count},
-        .max_rows = rows_per_pass_,
-        .max_num_seqs = static_cast<std::int32_t>(parameters.limits.sequences),
-        .seed = parameters.seed,
-        .eos_token_ids = parameters.eos_token_ids};
-    sampler_.emplace(sampler, grid.tensor(), parameters.device);
+      rows_per_pass_(std::min(parameters.limits.sequences + largest_padding,
+                              max_rows_per_pass(parameters.device))) {
+  if (!grid.is_last_stage()) return;
+  const SamplerParameters sampler{
+      .shard = {slices.vocab.begin, slices.vocab.count},
+      .max_rows = rows_per_pass_,
+      .max_num_seqs = static_cast<std::int32_t>(parameters.limits.sequences),
+      .seed = parameters.seed,
+      .eos_token_ids = parameters.eos_token_ids};
+  sampler_.emplace(sampler, grid.tensor(), parameters.device);
+  const auto passes = (parameters.limits.sequences + rows_per_pass_ - 1) / rows_per_pass_;
+  for (std::int32_t i = 0; i <= steps_ahead(parameters.device); ++i) {
+    Drawn& drawn = drawn_.emplace_back(Drawn{.passes = {}, .done = Event(parameters.device)});
+    for (std::int64_t pass = 0; pass < passes; ++pass) {
+      drawn.passes.emplace_back(rows_per_pass_, parameters.device);
+    }
   }
 }
 
@@ -35,21 +64,27 @@ void Executor::launch(const BatchPlan& plan) {
   if (plan.empty()) return;
   const Stream stream = stream_.stream();
   const int stage = grid_.coordinates().pipeline;
-  batch_.upload(plan, stream);
-  if (!grid_.is_last_stage()) transformer_.swap_hidden();
-  const TensorView x = transformer_.hidden(plan.num_tokens());
-  if (grid_.is_first_stage()) {
-    transformer_.embed(batch_, stream);
+  const std::optional<PaddedSize> size = padded_size(plan);
+  if (size) {
+    batch_.upload_padded(plan, size->sequences, size->table_width, stream);
   } else {
+    batch_.upload(plan, stream);
+  }
+  // A stream orders a GPU's sends before what comes next, so there one buffer will do.
+  if (!grid_.is_last_stage() && stream.device.is_cpu()) transformer_.swap_hidden();
+  const TensorView x = transformer_.hidden(batch_.num_tokens());
+  if (!grid_.is_first_stage()) {
     const AddElapsed waited(waited_seconds_);
     receive_from_stage(grid_, x, stage - 1, stream);
   }
-  // MPI moves long messages only while somebody calls it: the last step's activations go on between
-  // layers, so that the next stage does not wait for this step's end.
-  transformer_.run_layers(
-      batch_, cache_, [this] { send_.done(); }, stream);
+  logits_ = {};
+  if (size) {
+    run_graph(*size, stream);
+  } else {
+    run_ops(false, stream);
+  }
   if (grid_.is_last_stage()) {
-    sample(plan);
+    sample(plan, stream);
   } else {
     const AddElapsed waited(waited_seconds_);
     send_.wait();
@@ -57,19 +92,77 @@ void Executor::launch(const BatchPlan& plan) {
   }
 }
 
-void Executor::sample(const BatchPlan& plan) {
-  result_ = {.step = plan.step, .tokens = {}, .logprobs = {}};
-  const Stream stream = stream_.stream();
+// Only decode steps recur in equal sizes, and only those of which all rows draw have no other
+// sizes.
+std::optional<Executor::PaddedSize> Executor::padded_size(const BatchPlan& plan) const {
+  const std::int64_t sequences = padded_sequences(plan.num_sequences());
+  const bool fits = Graph::is_supported(stream_.stream().device) && plan.max_query_length == 1 &&
+                    plan.num_samples() == plan.num_sequences() && sequences <= rows_per_pass_;
+  if (!fits) return std::nullopt;
+  const auto width =
+      static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(plan.block_table_width)));
+  return PaddedSize{sequences,
+                    std::clamp(width, std::min(least_table_width, limits_.blocks_per_sequence),
+                               limits_.blocks_per_sequence)};
+}
+
+void Executor::run_graph(PaddedSize size, Stream stream) {
+  const auto [at, is_first] = graphs_.try_emplace(size);
+  if (is_first) return run_ops(true, stream);
+  std::optional<Graph>& graph = at->second;
+  if (!graph) graph.emplace(Graph::record(stream, [&] { run_ops(true, stream); }));
+  graph->launch(stream);
+  if (grid_.is_last_stage()) logits_ = transformer_.logits_of(size.sequences);
+}
+
+void Executor::run_ops(bool with_logits, Stream stream) {
+  if (grid_.is_first_stage()) {
+    if (!batch_.token_sources().empty()) {
+      feed_tokens(batch_.tokens(), latest_tokens_, batch_.token_sources(), stream);
+    }
+    transformer_.embed(batch_, stream);
+  }
+  // MPI moves long messages only while somebody calls it: the last step's activations go on between
+  // layers, so that the next stage does not wait for this step's end.
+  transformer_.run_layers(
+      batch_, cache_, [this] { send_.done(); }, stream);
+  if (with_logits && grid_.is_last_stage()) {
+    logits_ = transformer_.logits(batch_.logits_rows(), stream);
+  }
+}
+
+void Executor::sample(const BatchPlan& plan, Stream stream) {
+  Drawn& drawn = drawn_of(plan.step);
+  drawn.step = plan.step;
+  drawn.passes_used = 0;
   for (std::int64_t begin = 0; begin < plan.num_samples(); begin += rows_per_pass_) {
     const std::int64_t rows = std::min(rows_per_pass_, plan.num_samples() - begin);
     sampler_->prepare(std::span(plan.samples)
                           .subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)),
                       stream);
-    sampler_->draw(transformer_.logits(batch_.logits_rows().slice(0, begin, rows), stream), stream);
-    sampler_->collect(result_, stream);
+    const TensorView logits =
+        logits_.empty() ? transformer_.logits(batch_.logits_rows().slice(0, begin, rows), stream)
+                        : logits_.slice(0, begin, rows);
+    sampler_->draw(logits, stream);
+    keep_tokens(latest_tokens_, sampler_->tokens(), batch_.sample_slots().slice(0, begin, rows),
+                stream);
+    sampler_->download(drawn.passes[drawn.passes_used++], stream);
   }
+  drawn.done.record(stream);
 }
 
-StepResult Executor::collect() { return std::move(result_); }
+StepResult Executor::collect(std::int64_t step) {
+  Drawn& drawn = drawn_of(step);
+  {
+    const AddElapsed waited(waited_seconds_);
+    drawn.done.wait();
+  }
+  drawn.step = -1;
+  StepResult result{.step = step, .tokens = {}, .logprobs = {}};
+  for (std::size_t pass = 0; pass < drawn.passes_used; ++pass) {
+    drawn.passes[pass].append_to(result);
+  }
+  return result;
+}
 
 }  // namespace millrace

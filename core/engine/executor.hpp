@@ -1,9 +1,14 @@
 // One rank's device work: a plan's arrays to the device, this stage's layers, activations from the
 // stage before and to the stage after, tokens on the last stage. Stages derive each other's shapes
 // from the plan, which is the same on all of them, so activations travel with no metadata.
+//
+// On a GPU launch() returns while the step runs. Tokens that the host has not seen yet are fed from
+// the step before on the device, and a step that only decodes is replayed as one graph: recorded
+// for the second of its padded size, after the first has run as plain ops.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -14,6 +19,7 @@
 #include "core/engine/kv_cache.hpp"
 #include "core/engine/sampler.hpp"
 #include "core/engine/transformer.hpp"
+#include "kernels/base/graph.hpp"
 
 namespace millrace {
 
@@ -35,25 +41,60 @@ class Executor {
   // Enqueues the step; a plan with no tokens is not run. On the CPU it has run when this returns.
   void launch(const BatchPlan& plan);
 
-  // Last stage: what the step launched last has drawn. Waits for the device.
-  StepResult collect();
+  // How many steps may be launched before a step is collected: 1 on a GPU, which then always has
+  // the next step at hand; 0 on the CPU.
+  static std::int32_t steps_ahead(Device device) { return device.is_cuda() ? 1 : 0; }
+
+  // Last stage: true when the step was launched and not collected.
+  bool has(std::int64_t step) const { return drawn_of(step).step == step; }
+
+  // Last stage: what the step has drawn. Waits for the device. has(step) must be true.
+  StepResult collect(std::int64_t step);
 
   std::int64_t activation_bytes() const { return transformer_.activation_bytes(); }
-  // Time that launch() has spent waiting for the stages before and after this one.
+  // Time that launch() and collect() have spent waiting for other stages and for the device.
   double waited_seconds() const { return waited_seconds_; }
 
  private:
-  void sample(const BatchPlan& plan);
+  // What a step has drawn, on its way to the host.
+  struct Drawn {
+    std::int64_t step = -1;
+    std::vector<SampleDownload> passes;
+    std::size_t passes_used = 0;
+    Event done;
+  };
+  // The sizes that a decode step is padded to.
+  struct PaddedSize {
+    std::int64_t sequences = 0;
+    std::int64_t table_width = 0;  // blocks
+    friend auto operator<=>(const PaddedSize&, const PaddedSize&) = default;
+  };
+
+  std::optional<PaddedSize> padded_size(const BatchPlan& plan) const;
+  void run_graph(PaddedSize size, Stream stream);
+  void run_ops(bool with_logits, Stream stream);
+  void sample(const BatchPlan& plan, Stream stream);
+  Drawn& drawn_of(std::int64_t step) {
+    return drawn_[static_cast<std::size_t>(step) % drawn_.size()];
+  }
+  const Drawn& drawn_of(std::int64_t step) const {
+    return drawn_[static_cast<std::size_t>(step) % drawn_.size()];
+  }
 
   const Grid& grid_;
+  BatchLimits limits_;
   OwnedStream stream_;
   KvCache cache_;
   DeviceBatch batch_;
+  Tensor latest_tokens_;  // [sequence slots] i32
   Transformer transformer_;
   std::optional<Sampler> sampler_;  // last stage
   std::int64_t rows_per_pass_;
-  SendHandle send_;  // of the last step's activations
-  StepResult result_;
+  std::vector<Drawn> drawn_;  // last stage: of step n at n % size
+  SendHandle send_;           // of the last step's activations
+  // Empty until the second step of that size. Destroyed before the communicators they hold.
+  std::map<PaddedSize, std::optional<Graph>> graphs_;
+  TensorView logits_;  // of the step, when its ops have made them
   double waited_seconds_ = 0;
 };
 

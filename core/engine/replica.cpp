@@ -18,8 +18,16 @@ constexpr int input_tag = 1;
 constexpr int result_tag = 2;
 
 // A step's result is back at the first stage when the pipeline has moved all other stages on by
-// one.
-std::int32_t lag_of(const Grid& grid) { return grid.shape().pipeline - 1; }
+// one; a device that is kept one step ahead of the host adds one.
+std::int32_t lag_of(const Grid& grid, Device device) {
+  return grid.shape().pipeline - 1 + Executor::steps_ahead(device);
+}
+
+// A single stage feeds its own tokens back on the device; the stages of a pipeline have other
+// sequences to run until a token has come around.
+std::int32_t lookahead_of(const Grid& grid, Device device) {
+  return grid.shape().pipeline == 1 ? Executor::steps_ahead(device) : 0;
+}
 
 SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
                                  const ReplicaParameters& p) {
@@ -30,8 +38,8 @@ SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
           .max_model_len = p.max_model_len,
           .block_size = p.block_size,
           .num_blocks = static_cast<std::int32_t>(std::min(blocks, addressable)),
-          .lag = lag_of(grid),
-          .lookahead = 0,
+          .lag = lag_of(grid, p.device),
+          .lookahead = lookahead_of(grid, p.device),
           .eos_token_ids = spec.eos_token_ids};
 }
 
@@ -40,7 +48,8 @@ ExecutorParameters executor_parameters(const SchedulerConfig& scheduler,
   return {
       .limits = {.tokens = p.max_num_batched_tokens,
                  .sequences = p.max_num_seqs,
-                 .blocks_per_sequence = (p.max_model_len + p.block_size - 1) / p.block_size},
+                 .blocks_per_sequence = (p.max_model_len + p.block_size - 1) / p.block_size,
+                 .block_size = p.block_size},
       .cache = {.blocks = scheduler.num_blocks, .block_size = p.block_size, .dtype = p.cache_dtype},
       .seed = p.seed,
       .eos_token_ids = scheduler.eos_token_ids,
@@ -56,7 +65,7 @@ Replica::Replica(const ModelSpec& spec, const RankSlices& slices, const RankWeig
       parameters_(std::move(parameters)),
       scheduler_(scheduler_config(spec, grid, parameters_)),
       executor_(spec, slices, weights, grid, executor_parameters(scheduler_.config(), parameters_)),
-      results_(static_cast<std::size_t>(lag_of(grid)) + 1) {
+      results_(static_cast<std::size_t>(scheduler_.config().lag) + 1) {
   if (grid.is_leader()) {
     const std::int64_t cache_tokens =
         std::int64_t{scheduler_.config().num_blocks} * scheduler_.config().block_size;
@@ -90,9 +99,10 @@ void Replica::run() {
 
     const BatchPlan& plan = scheduler_.schedule();
     executor_.launch(plan);
-    if (!plan.empty()) {
-      ++times_.steps;
-      if (grid_.is_last_stage()) keep_result(executor_.collect());
+    if (!plan.empty()) ++times_.steps;
+    if (grid_.is_last_stage()) {
+      const std::int64_t due = plan.step - Executor::steps_ahead(parameters_.device);
+      if (due >= 0 && executor_.has(due)) keep_result(executor_.collect(due));
     }
     report_step();
   }

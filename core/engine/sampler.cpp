@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/sampling_math.hpp"
-
 namespace millrace {
 
 namespace {
@@ -11,18 +9,12 @@ namespace {
 // The best candidates kept per row: the most that a request can ask for.
 constexpr std::int64_t top_width = max_logprobs;
 
-template <typename T>
-TensorView upload(const Tensor& to, const std::vector<T>& from, Stream stream) {
-  copy_bytes(to->data(), to->device(), from.data(), Device::cpu(), from.size() * sizeof(T), stream);
-  return to->slice(0, 0, static_cast<std::int64_t>(from.size()));
+// Bytes of a row's settings: four of f32 or i32 size and one i64, and their alignment.
+std::size_t settings_bytes(std::int64_t rows) {
+  return static_cast<std::size_t>(rows) * (5 * sizeof(float) + sizeof(std::int64_t)) + 6 * 16;
 }
 
-template <typename T>
-std::vector<T> download(const TensorView& from, Stream stream) {
-  std::vector<T> to(static_cast<std::size_t>(from.numel()));
-  copy_bytes(to.data(), Device::cpu(), from.data(), from.device(), to.size() * sizeof(T), stream);
-  return to;
-}
+constexpr std::size_t edit_bytes = 2 * sizeof(std::int32_t) + 2 * sizeof(float);
 
 }  // namespace
 
@@ -30,15 +22,13 @@ Sampler::Sampler(const SamplerParameters& parameters, const Comm& tensor, Device
     : shard_(parameters.shard),
       tensor_(tensor),
       device_(device),
-      builder_(parameters.max_num_seqs, parameters.seed, parameters.eos_token_ids) {
+      max_rows_(parameters.max_rows),
+      builder_(parameters.max_num_seqs, parameters.seed, parameters.eos_token_ids),
+      staging_(settings_bytes(parameters.max_rows), device) {
   const auto column = [&](DType dtype) { return Tensor(dtype, device, {parameters.max_rows}); };
-  for (Tensor* t : {&temperature_, &min_p_, &top_p_, &maxima_, &raw_maxima_, &picked_}) {
-    *t = column(DType::f32);
-  }
-  for (Tensor* t : {&top_k_, &positions_, &thresholds_, &prefixes_, &tokens_}) {
-    *t = column(DType::i32);
-  }
-  for (Tensor* t : {&noise_keys_, &remaining_, &candidates_, &raw_masses_, &ranks_}) {
+  for (Tensor* t : {&maxima_, &raw_maxima_, &picked_}) *t = column(DType::f32);
+  for (Tensor* t : {&thresholds_, &prefixes_, &tokens_}) *t = column(DType::i32);
+  for (Tensor* t : {&remaining_, &candidates_, &raw_masses_, &ranks_}) {
     *t = column(DType::i64);
   }
   histogram_ = Tensor(DType::i64, device, {parameters.max_rows * threshold_bins});
@@ -50,56 +40,54 @@ void Sampler::prepare(std::span<const Sample> samples, Stream stream) {
   builder_.build(samples, rows_);
   sequences_.clear();
   for (const Sample& sample : samples) sequences_.push_back(sample.sequence);
-  upload(temperature_, rows_.temperature, stream);
-  upload(min_p_, rows_.min_p, stream);
-  upload(top_p_, rows_.top_p, stream);
-  upload(top_k_, rows_.top_k, stream);
-  upload(positions_, rows_.positions, stream);
-  upload(noise_keys_, rows_.noise_keys, stream);
   const auto edits = static_cast<std::int64_t>(rows_.edit_rows.size());
-  if (edits == 0) return;
-  if (edit_rows_->empty() || edit_rows_->numel() < edits) {
+  if (edits > 0 && (saved_->empty() || saved_->numel() < edits)) {
     const std::int64_t capacity = std::max<std::int64_t>(2 * edits, 1024);
-    edit_rows_ = Tensor(DType::i32, device_, {capacity});
-    edit_tokens_ = Tensor(DType::i32, device_, {capacity});
-    divide_ = Tensor(DType::f32, device_, {capacity});
-    subtract_ = Tensor(DType::f32, device_, {capacity});
+    synchronize(stream);  // the areas that are given back may still be read
     saved_ = Tensor(DType::f32, device_, {capacity});
+    staging_ = StagedUpload(
+        settings_bytes(max_rows_) + static_cast<std::size_t>(capacity) * edit_bytes + 4 * 16,
+        device_);
   }
-  upload(edit_rows_, rows_.edit_rows, stream);
-  upload(edit_tokens_, rows_.edit_tokens, stream);
-  upload(divide_, rows_.divide, stream);
-  upload(subtract_, rows_.subtract, stream);
+  staging_.begin();
+  const auto place = [&](const auto& values, DType dtype) {
+    return staging_.put(std::span(values), dtype);
+  };
+  temperature_ = place(rows_.temperature, DType::f32);
+  min_p_ = place(rows_.min_p, DType::f32);
+  top_p_ = place(rows_.top_p, DType::f32);
+  top_k_ = place(rows_.top_k, DType::i32);
+  positions_ = place(rows_.positions, DType::i32);
+  noise_keys_ = place(rows_.noise_keys, DType::i64);
+  if (edits > 0) {
+    edits_ = {.rows = place(rows_.edit_rows, DType::i32),
+              .tokens = place(rows_.edit_tokens, DType::i32),
+              .divide = place(rows_.divide, DType::f32),
+              .subtract = place(rows_.subtract, DType::f32),
+              .saved = saved_->slice(0, 0, edits)};
+  }
+  staging_.finish(stream);
 }
 
 void Sampler::draw(const TensorView& logits, Stream stream) {
   const std::int64_t rows = logits.size(0);
-  const auto edits = static_cast<std::int64_t>(rows_.edit_rows.size());
+  const bool edits = !rows_.edit_rows.empty();
   if (rows_.logprobs >= 0) raw_logprobs(logits, stream);
-
-  LogitEdits edit;
-  if (edits > 0) {
-    edit = {.rows = edit_rows_->slice(0, 0, edits),
-            .tokens = edit_tokens_->slice(0, 0, edits),
-            .divide = divide_->slice(0, 0, edits),
-            .subtract = subtract_->slice(0, 0, edits),
-            .saved = saved_->slice(0, 0, edits)};
-    apply_edits(logits, shard_, edit, stream);
-  }
+  if (edits) apply_edits(logits, shard_, edits_, stream);
   const bool cuts = rows_.any_min_p || rows_.any_top_k || rows_.any_top_p;
   if (cuts) find_thresholds(logits, stream);
 
   const TensorView candidates = candidates_->slice(0, 0, rows);
-  const DrawRows draw_rows{.temperature = temperature_->slice(0, 0, rows),
-                           .noise_keys = noise_keys_->slice(0, 0, rows),
-                           .positions = positions_->slice(0, 0, rows),
+  const DrawRows draw_rows{.temperature = temperature_,
+                           .noise_keys = noise_keys_,
+                           .positions = positions_,
                            .thresholds = cuts ? thresholds_->slice(0, 0, rows) : TensorView()};
   draw_candidates(candidates, logits, shard_, draw_rows, stream);
   tensor_.all_reduce_max(candidates, stream);
   drawn_ = tokens_->slice(0, 0, rows);
   unpack_candidates(drawn_, candidates, stream);
 
-  if (edits > 0) undo_edits(logits, shard_, edit, stream);
+  if (edits) undo_edits(logits, shard_, edits_, stream);
   if (rows_.logprobs >= 0) chosen_logprobs(logits, stream);
 }
 
@@ -128,10 +116,9 @@ void Sampler::find_thresholds(const TensorView& logits, Stream stream) {
   const TensorView maxima = maxima_->slice(0, 0, rows);
   row_max(maxima, logits, shard_, stream);
   tensor_.all_reduce_max(maxima, stream);
-  min_p_thresholds(thresholds_->slice(0, 0, rows), maxima, temperature_->slice(0, 0, rows),
-                   min_p_->slice(0, 0, rows), stream);
-  if (rows_.any_top_k) search(ThresholdKind::count, top_k_->slice(0, 0, rows), logits, stream);
-  if (rows_.any_top_p) search(ThresholdKind::mass, top_p_->slice(0, 0, rows), logits, stream);
+  min_p_thresholds(thresholds_->slice(0, 0, rows), maxima, temperature_, min_p_, stream);
+  if (rows_.any_top_k) search(ThresholdKind::count, top_k_, logits, stream);
+  if (rows_.any_top_p) search(ThresholdKind::mass, top_p_, logits, stream);
 }
 
 void Sampler::search(ThresholdKind kind, const TensorView& limits, const TensorView& logits,
@@ -141,7 +128,7 @@ void Sampler::search(ThresholdKind kind, const TensorView& limits, const TensorV
                                .thresholds = thresholds_->slice(0, 0, rows),
                                .limits = limits,
                                .maxima = maxima_->slice(0, 0, rows),
-                               .temperature = temperature_->slice(0, 0, rows),
+                               .temperature = temperature_,
                                .prefixes = prefixes_->slice(0, 0, rows),
                                .remaining = remaining_->slice(0, 0, rows)};
   const TensorView histogram =
@@ -164,43 +151,16 @@ void Sampler::chosen_logprobs(const TensorView& logits, Stream stream) {
   tensor_.all_reduce_sum(ranks, stream);
 }
 
-void Sampler::collect(StepResult& result, Stream stream) {
-  const std::vector<std::int32_t> tokens = download<std::int32_t>(drawn_, stream);
-  synchronize(stream);
-  if (rows_.logprobs >= 0) {
-    result.logprobs.resize(result.tokens.size());  // rows before that asked for none
-    append_logprobs(result, stream);
-  }
-  result.tokens.insert(result.tokens.end(), tokens.begin(), tokens.end());
-  if (!result.logprobs.empty()) result.logprobs.resize(result.tokens.size());
-}
-
-void Sampler::append_logprobs(StepResult& result, Stream stream) {
+void Sampler::download(SampleDownload& to, Stream stream) const {
+  to.begin(rows_.logprobs, sequences_);
+  to.fetch(SampleDownload::Part::tokens, drawn_, stream);
+  if (rows_.logprobs < 0) return;
   const auto rows = static_cast<std::int64_t>(sequences_.size());
-  const auto k = static_cast<std::size_t>(rows_.logprobs);
-  const auto tokens = download<std::int32_t>(drawn_, stream);
-  const auto maxima = download<float>(raw_maxima_->slice(0, 0, rows), stream);
-  const auto masses = download<std::int64_t>(raw_masses_->slice(0, 0, rows), stream);
-  const auto picked = download<float>(picked_->slice(0, 0, rows), stream);
-  const auto ranks = download<std::int64_t>(ranks_->slice(0, 0, rows), stream);
-  const auto top =
-      download<std::int64_t>(top_->slice(0, 0, rows * static_cast<std::int64_t>(k)), stream);
-  synchronize(stream);
-  for (std::size_t row = 0; row < sequences_.size(); ++row) {
-    TokenLogprobs& logprobs = result.logprobs.emplace_back();
-    const std::int32_t wanted = sequences_[row]->request->sampling.logprobs;
-    if (wanted < 0 || tokens[row] < 0) continue;
-    logprobs.token = tokens[row];
-    logprobs.logprob = log_probability(picked[row], maxima[row], masses[row]);
-    logprobs.rank = static_cast<std::int32_t>(ranks[row]);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(wanted); ++i) {
-      const std::int64_t candidate = top[row * k + i];
-      if (candidate == no_candidate) break;  // the vocabulary is smaller
-      logprobs.top.emplace_back(
-          candidate_token(candidate),
-          log_probability(candidate_value(candidate), maxima[row], masses[row]));
-    }
-  }
+  to.fetch(SampleDownload::Part::maxima, raw_maxima_->slice(0, 0, rows), stream);
+  to.fetch(SampleDownload::Part::masses, raw_masses_->slice(0, 0, rows), stream);
+  to.fetch(SampleDownload::Part::picked, picked_->slice(0, 0, rows), stream);
+  to.fetch(SampleDownload::Part::ranks, ranks_->slice(0, 0, rows), stream);
+  to.fetch(SampleDownload::Part::top, top_->slice(0, 0, rows * rows_.logprobs), stream);
 }
 
 }  // namespace millrace

@@ -5,8 +5,9 @@
 // Order: penalties and bias, min_tokens mask, temperature, min-p, top-k, top-p. Logprobs are of the
 // raw logits. Ties are cut together; of equal candidates the lowest token id wins.
 //
-// Three calls per batch of rows: prepare() on the host, draw() on the device, collect() on the host
-// once the device is done. draw() allocates nothing and never waits.
+// Three calls per batch of rows: prepare() on the host, draw() on the device, download() of what
+// was drawn to a place that the host reads when the device is done. None of them waits for the
+// device.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,9 @@
 
 #include "comm/comm.hpp"
 #include "core/batch/step.hpp"
+#include "core/engine/sample_download.hpp"
 #include "core/engine/sampling_rows.hpp"
+#include "core/engine/staged_upload.hpp"
 #include "kernels/sampling.hpp"
 
 namespace millrace {
@@ -44,8 +47,8 @@ class Sampler {
   // The tokens drawn, on the device: [rows] i32, -1 where none could be.
   const TensorView& tokens() const { return drawn_; }
 
-  // Waits for the stream and appends to the result: tokens, and logprobs when a row asks for them.
-  void collect(StepResult& result, Stream stream);
+  // Enqueues the copy of the tokens, and of logprobs when a row asks for them.
+  void download(SampleDownload& to, Stream stream) const;
 
  private:
   void raw_logprobs(const TensorView& logits, Stream stream);
@@ -53,23 +56,27 @@ class Sampler {
   void find_thresholds(const TensorView& logits, Stream stream);
   void search(ThresholdKind kind, const TensorView& limits, const TensorView& logits,
               Stream stream);
-  void append_logprobs(StepResult& result, Stream stream);
 
   VocabShard shard_;
   const Comm& tensor_;
   Device device_;
+  std::int64_t max_rows_;
   SamplingRowsBuilder builder_;
   std::vector<const Sequence*> sequences_;  // of the rows prepared
   SamplingRows rows_;
 
-  // On the device, [max_rows] unless noted; the views are of the rows prepared.
-  Tensor temperature_, min_p_, top_p_, top_k_, positions_, noise_keys_;
+  // On the device, of the rows prepared: settings, and edits of logits.
+  StagedUpload staging_;
+  TensorView temperature_, min_p_, top_p_, top_k_, positions_, noise_keys_;
+  LogitEdits edits_;
+
+  // On the device, [max_rows] unless noted.
   Tensor maxima_, thresholds_, prefixes_, remaining_;
   Tensor histogram_;  // [max_rows, 256]
   Tensor candidates_, tokens_;
   Tensor raw_maxima_, raw_masses_, picked_, ranks_;
   Tensor top_, gathered_top_;  // [max_rows, k], [ranks, max_rows, k]
-  Tensor edit_rows_, edit_tokens_, divide_, subtract_, saved_;  // [edits]; grown in prepare()
+  Tensor saved_;               // [edits]; grown in prepare()
   TensorView drawn_;
 };
 

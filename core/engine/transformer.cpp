@@ -155,12 +155,16 @@ TensorView Transformer::logits(const TensorView& rows, Stream stream) {
     linear(projected, x, weights_.project_out, {}, false, stream);
     x = projected;
   }
-  const TensorView logits = rows_of(logits_, n, slices_.vocab_padded);
+  const TensorView logits = logits_of(n);
   linear(logits, x, weights_.lm_head(), {}, false, stream);
   if (spec_.logits_scale != 1.0F || spec_.logits_softcap > 0) {
     scale_softcap(logits, spec_.logits_scale, spec_.logits_softcap, stream);
   }
   return logits;
+}
+
+TensorView Transformer::logits_of(std::int64_t rows) const {
+  return rows_of(logits_, rows, slices_.vocab_padded);
 }
 
 std::int64_t Transformer::activation_bytes() const {

@@ -45,6 +45,9 @@ class Transformer {
   // of which the first vocab.count columns mean something.
   TensorView logits(const TensorView& rows, Stream stream);
 
+  // Where logits() of n rows leaves them.
+  TensorView logits_of(std::int64_t rows) const;
+
   // Bytes of the workspace.
   std::int64_t activation_bytes() const;
 

@@ -22,6 +22,16 @@ void destroy_stream(Stream stream) noexcept;
 void synchronize(Stream stream);
 int device_count();
 std::int64_t memory_bytes(Device device);
+void* allocate_host(std::size_t bytes, Device device);  // nullptr when there is not enough memory
+void release_host(void* data, std::size_t bytes, Device device) noexcept;
+void* create_event(Device device);
+void destroy_event(void* event, Device device) noexcept;
+void record_event(void* event, Stream stream);
+void wait_event(void* event, Device device);
+void begin_capture(Stream stream);
+void* end_capture(Stream stream);
+void launch_graph(void* graph, Stream stream);
+void destroy_graph(void* graph, Device device) noexcept;
 }  // namespace cpu
 
 namespace cuda {
@@ -35,6 +45,16 @@ void destroy_stream(Stream stream) noexcept;
 void synchronize(Stream stream);
 int device_count();
 std::int64_t memory_bytes(Device device);
+void* allocate_host(std::size_t bytes, Device device);
+void release_host(void* data, std::size_t bytes, Device device) noexcept;
+void* create_event(Device device);
+void destroy_event(void* event, Device device) noexcept;
+void record_event(void* event, Stream stream);
+void wait_event(void* event, Device device);
+void begin_capture(Stream stream);
+void* end_capture(Stream stream);
+void launch_graph(void* graph, Stream stream);
+void destroy_graph(void* graph, Device device) noexcept;
 }  // namespace cuda
 
 // A ShapeError for a dtype that an op's CUDA half has no kernel for. Declared here and not in

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 
 #include "kernels/base/backend.hpp"
 
@@ -52,5 +53,28 @@ int device_count() { return 0; }
 std::int64_t memory_bytes(Device) {
   return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
 }
+
+void* allocate_host(std::size_t bytes, Device device) { return allocate(bytes, device); }
+
+void release_host(void* data, std::size_t bytes, Device device) noexcept {
+  release(data, bytes, device);
+}
+
+void* create_event(Device) { return nullptr; }
+
+void destroy_event(void*, Device) noexcept {}
+
+void record_event(void*, Stream) {}
+
+void wait_event(void*, Device) {}
+
+// Graph::is_supported says no to the CPU, so these are never reached.
+void begin_capture(Stream) { throw std::logic_error("graphs are not recorded on the CPU"); }
+
+void* end_capture(Stream) { throw std::logic_error("graphs are not recorded on the CPU"); }
+
+void launch_graph(void*, Stream) { throw std::logic_error("graphs are not recorded on the CPU"); }
+
+void destroy_graph(void*, Device) noexcept {}
 
 }  // namespace millrace::cpu

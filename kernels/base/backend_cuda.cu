@@ -108,6 +108,64 @@ void synchronize(Stream stream) {
   cuda_check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
 }
 
+void* allocate_host(std::size_t bytes, Device device) {
+  use_device(device);
+  void* data = nullptr;
+  const cudaError_t error = cudaMallocHost(&data, bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  cuda_check(error, "cudaMallocHost");
+  return data;
+}
+
+void release_host(void* data, std::size_t, Device) noexcept { cudaFreeHost(data); }
+
+void* create_event(Device device) {
+  use_device(device);
+  cudaEvent_t event = nullptr;
+  cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  return event;
+}
+
+void destroy_event(void* event, Device) noexcept {
+  cudaEventDestroy(static_cast<cudaEvent_t>(event));
+}
+
+void record_event(void* event, Stream stream) {
+  cuda_check(cudaEventRecord(static_cast<cudaEvent_t>(event), native(stream)), "cudaEventRecord");
+}
+
+void wait_event(void* event, Device) {
+  cuda_check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "cudaEventSynchronize");
+}
+
+// Thread-local: other threads may allocate and copy while this one records.
+void begin_capture(Stream stream) {
+  cuda_check(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal),
+             "cudaStreamBeginCapture");
+}
+
+void* end_capture(Stream stream) {
+  cudaGraph_t graph = nullptr;
+  cuda_check(cudaStreamEndCapture(native(stream), &graph), "cudaStreamEndCapture");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  cuda_check(error, "cudaGraphInstantiate");
+  return executable;
+}
+
+void launch_graph(void* graph, Stream stream) {
+  cuda_check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), native(stream)),
+             "cudaGraphLaunch");
+}
+
+void destroy_graph(void* graph, Device) noexcept {
+  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
 int device_count() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {

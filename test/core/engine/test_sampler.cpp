@@ -52,6 +52,7 @@ StepResult sample(const Comm& comm, const Rows& logits, const std::vector<Sample
                    .seed = seed,
                    .eos_token_ids = {eos}},
                   comm, Device::cpu());
+  SampleDownload download(max_rows, Device::cpu());
   StepResult result;
   for (std::size_t first = 0; first < samples.size(); first += max_rows) {
     const std::size_t rows = std::min(samples.size() - first, static_cast<std::size_t>(max_rows));
@@ -66,7 +67,8 @@ StepResult sample(const Comm& comm, const Rows& logits, const std::vector<Sample
                           {static_cast<std::int64_t>(rows), part.padded});
     sampler.prepare(std::span(samples).subspan(first, rows), {});
     sampler.draw(view, {});
-    sampler.collect(result, {});
+    sampler.download(download, {});
+    download.append_to(result);
     EXPECT_EQ(0, std::memcmp(local.data(), before.data(), local.size() * sizeof(float)))
         << "the logits must be put back";
   }
