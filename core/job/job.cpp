@@ -41,8 +41,6 @@ PromptFile check_files(const Comm& world, const RunConfig& config) {
   if (world.all_reduce_min(prompts.bytes) != world.all_reduce_max(prompts.bytes)) {
     throw UserError("--prompts: '{}' has not the same size on all hosts", config.input.prompts);
   }
-  prompts.fingerprint =
-      fmt::format("{}\n{}\n{}", config.model.model, config.input.prompts, prompts.bytes);
   return prompts;
 }
 
@@ -87,8 +85,10 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
     log_warning("{}", remark);
   }
 
-  const PromptFile prompts = check_files(world, config);
+  PromptFile prompts = check_files(world, config);
   const JobPlan plan = plan_job(world, config);
+  const auto settings = effective_settings(config, plan);
+  prompts.fingerprint = fingerprint_of(settings, prompts.bytes);
   log_info("{}", plan.explanation);
   const Grid grid(world, plan.grid.shape);
   set_threads(grid);
@@ -122,7 +122,8 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
         }
       });
   add_links(grid, report);
-  add_outcomes(grid, config, outcome, loaded_seconds, report);
+  report.config = settings;
+  add_outcomes(grid, outcome, loaded_seconds, report);
   agree(world, [&] {
     if (world.rank() == 0) {
       write_results(config, prompts, report);

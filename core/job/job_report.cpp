@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "comm/hosts.hpp"
 #include "comm/links.hpp"
@@ -111,11 +113,66 @@ void add_links(const Grid& grid, Report& report) {
   add("pipeline", grid.pipeline(), pipeline_ranks(at, grid.shape()));
 }
 
-void add_outcomes(const Grid& grid, const RunConfig& config, const ReplicaOutcome& mine,
-                  double loaded_seconds, Report& report) {
+std::vector<std::pair<std::string, std::string>> effective_settings(const RunConfig& config,
+                                                                    const JobPlan& plan) {
+  std::map<std::string, std::string> values;
   for (const Setting& setting : config.settings) {
-    report.config.emplace_back(setting.flag, setting.value);
+    std::string& value = values[setting.flag];
+    value += (value.empty() ? "" : "\n") + setting.value;  // a repeated flag has a line per value
   }
+  const SamplingParams& sampling = plan.sampling;
+  const PlanOptions& options = plan.options;
+  const auto put = [&](const char* flag, const auto& value) {
+    values[flag] = fmt::format("{}", value);
+  };
+  put("device", plan.device.is_cuda() ? "cuda" : "cpu");
+  put("dtype", name(options.dtype));
+  put("kv-cache-dtype", name(options.cache_dtype));
+  put("max-model-len", options.max_model_len);
+  put("data-parallel-size", plan.grid.shape.data);
+  put("pipeline-parallel-size", plan.grid.shape.pipeline);
+  put("tensor-parallel-size", plan.grid.shape.tensor);
+  put("temperature", sampling.temperature);
+  put("top-k", sampling.top_k);
+  put("top-p", sampling.top_p);
+  put("min-p", sampling.min_p);
+  put("repetition-penalty", sampling.repetition_penalty);
+  put("presence-penalty", sampling.presence_penalty);
+  put("frequency-penalty", sampling.frequency_penalty);
+  put("max-tokens", sampling.max_tokens);
+  put("min-tokens", sampling.min_tokens);
+  put("n", sampling.n);
+  return {values.begin(), values.end()};
+}
+
+std::string fingerprint_of(const std::vector<std::pair<std::string, std::string>>& settings,
+                           std::int64_t prompt_bytes) {
+  static const std::set<std::string_view> without_effect = {"block-size",
+                                                            "data-parallel-size",
+                                                            "device",
+                                                            "gpu-memory-utilization",
+                                                            "kv-cache-memory-bytes",
+                                                            "log-level",
+                                                            "max-num-batched-tokens",
+                                                            "max-num-seqs",
+                                                            "output",
+                                                            "overwrite",
+                                                            "pipeline-parallel-size",
+                                                            "pipeline-partition",
+                                                            "progress-interval",
+                                                            "return-prompt-token-ids",
+                                                            "tensor-parallel-size"};
+  std::string text = fmt::format("prompt bytes {}\n", prompt_bytes);
+  for (const auto& [flag, value] : settings) {
+    if (!without_effect.contains(flag)) {
+      text += fmt::format("{} = {}\n", flag, value);
+    }
+  }
+  return text;
+}
+
+void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
+                  Report& report) {
   if (!grid.is_leader()) {
     return;
   }

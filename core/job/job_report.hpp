@@ -29,10 +29,18 @@ std::string slow_link_warning(const Grid& grid);
 // Takes some milliseconds in which nothing else should run. Collective over the grid's world.
 void add_links(const Grid& grid, Report& report);
 
-// The configuration, and what the replicas did, into rank 0's report. Collective over the grid's
-// world.
-void add_outcomes(const Grid& grid, const RunConfig& config, const ReplicaOutcome& mine,
-                  double loaded_seconds, Report& report);
+// The flags as given, and what was chosen for those that were left open.
+std::vector<std::pair<std::string, std::string>> effective_settings(const RunConfig& config,
+                                                                    const JobPlan& plan);
+
+// The settings that decide which tokens come out, and the size of the prompt file: equal for two
+// runs whose results belong together. Grid, memory, speed, files written and logs do not count.
+std::string fingerprint_of(const std::vector<std::pair<std::string, std::string>>& settings,
+                           std::int64_t prompt_bytes);
+
+// What the replicas did, into rank 0's report. Collective over the grid's world.
+void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
+                  Report& report);
 
 // "20 requests (0 failed), 812 prompt tokens, 1,280 output tokens in 2.31 s" and the rates.
 std::vector<std::string> summary_lines(const Report& report, double first_token_seconds);

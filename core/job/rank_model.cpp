@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "comm/agree.hpp"
+#include "core/config/sampling_defaults.hpp"
 #include "core/job/device_choice.hpp"
 #include "core/job/host_resources.hpp"
 #include "core/plan/pick_grid.hpp"
@@ -33,6 +34,9 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
   agree(world, [&] {
     plan.files = find_model(config.model.model);
     plan.model = describe_model(plan.files);
+    plan.sampling = sampling_defaults(
+        config.sampling, plan.files.is_gguf() ? std::filesystem::path()
+                                              : plan.files.folder / "generation_config.json");
     plan.device = choose_device(config.engine.device, node);
     memory_bytes = memory_of_rank(plan.device, node, config.engine);
   });

@@ -5,6 +5,7 @@
 
 #include "comm/comm.hpp"
 #include "comm/grid.hpp"
+#include "core/batch/sampling_params.hpp"
 #include "core/config/run_config.hpp"
 #include "core/model/model_folder.hpp"
 #include "core/model/partition.hpp"
@@ -17,6 +18,7 @@ namespace millrace {
 struct JobPlan {
   ModelFiles files;
   ModelDescription model;
+  SamplingParams sampling;  // of a prompt that says nothing
   Device device;
   PlanOptions options;
   GridPlan grid;

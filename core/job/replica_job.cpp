@@ -6,7 +6,6 @@
 
 #include "comm/agree.hpp"
 #include "comm/work_server.hpp"
-#include "core/config/sampling_defaults.hpp"
 #include "core/engine/replica.hpp"
 #include "core/io/prompt_reader.hpp"
 #include "core/io/spool.hpp"
@@ -69,15 +68,11 @@ class Counters {
 // on the leaders, before the engine, and started when the engine stands.
 class Feed : public RequestSource {
  public:
-  Feed(const Grid& grid, const JobPlan& plan, const RunConfig& config, const PromptFile& prompts,
-       ModelText text)
+  Feed(const Grid& grid, const JobPlan& plan, const PromptFile& prompts, ModelText text)
       : grid_(grid),
         plan_(plan),
         prompts_(prompts),
         text_(std::move(text)),
-        defaults_(sampling_defaults(
-            config.sampling, plan.files.is_gguf() ? std::filesystem::path()
-                                                  : plan.files.folder / "generation_config.json")),
         spool_({.folder = prompts.spool,
                 .header = {.fingerprint = prompts.fingerprint,
                            .prompt_begin = 0,
@@ -92,7 +87,7 @@ class Feed : public RequestSource {
         {.format = prompt_format(prompts_.path.native()),
          .max_model_len = static_cast<std::int32_t>(plan_.options.max_model_len),
          .vocab_size = static_cast<std::int32_t>(plan_.model.spec.vocab_size)},
-        defaults_, text_.tokenizer, render_chat());
+        plan_.sampling, text_.tokenizer, render_chat());
     reader_.emplace(
         PromptReaderOptions{.path = prompts_.path.native()}, std::move(parser),
         [this] { return work_->next(); }, [this](const RangeLines& lines) { spool_.put(lines); });
@@ -122,7 +117,6 @@ class Feed : public RequestSource {
   const JobPlan& plan_;
   const PromptFile& prompts_;
   ModelText text_;
-  SamplingParams defaults_;
   SpoolWriter spool_;
   std::optional<WorkClient> work_;  // outlives the reader, whose thread uses it
   std::optional<PromptReader> reader_;
@@ -163,7 +157,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   Counters counters(grid, engine);
   agree(grid.world(), [&] {
     if (grid.is_leader()) {
-      feed.emplace(grid, plan, config, prompts, text.get());
+      feed.emplace(grid, plan, prompts, text.get());
       parameters.tokenizer = &feed->tokenizer();
       parameters.source = &*feed;
       parameters.sink = &feed->spool();
