@@ -27,6 +27,14 @@ void SendHandle::join(SendHandle other) {
   for (auto& send : other.pending_) pending_.push_back(std::move(send));
 }
 
+namespace {
+
+void check_tag(std::string_view op, int tag) {
+  check(tag >= 0 && tag < 32'000, op, "the tag is not in [0, 32000)");
+}
+
+}  // namespace
+
 namespace cpu {
 std::unique_ptr<TensorTransport> make_device_transport(const Comm&, Device) { return nullptr; }
 }  // namespace cpu
@@ -37,21 +45,13 @@ Comm::Comm(std::unique_ptr<HostTransport> host) : host_(std::move(host)) {
   size_ = host_->size();
 }
 
-Comm Comm::bound_like_this(std::unique_ptr<HostTransport> host) const {
-  Comm comm(std::move(host));
-  comm.bind(device_);
-  return comm;
-}
-
-Comm Comm::duplicate() const { return bound_like_this(host_ ? host_->duplicate() : nullptr); }
+Comm Comm::duplicate() const { return Comm(host_ ? host_->duplicate() : nullptr); }
 
 Comm Comm::split(int color, int key) const {
-  return bound_like_this(host_ ? host_->split(color, key) : nullptr);
+  return Comm(host_ ? host_->split(color, key) : nullptr);
 }
 
-Comm Comm::split_by_host() const {
-  return bound_like_this(host_ ? host_->split_by_host() : nullptr);
-}
+Comm Comm::split_by_host() const { return Comm(host_ ? host_->split_by_host() : nullptr); }
 
 Comm Comm::subgroup(std::span<const int> ranks) const {
   bool has_me = false;
@@ -60,7 +60,7 @@ Comm Comm::subgroup(std::span<const int> ranks) const {
     has_me = has_me || rank == rank_;
   }
   check(has_me, "subgroup", "the caller is not a member");
-  return bound_like_this(host_ && ranks.size() > 1 ? host_->subgroup(ranks) : nullptr);
+  return Comm(host_ && ranks.size() > 1 ? host_->subgroup(ranks) : nullptr);
 }
 
 void Comm::bind(Device device) {
@@ -78,14 +78,15 @@ std::string_view Comm::transport_name() const {
 TensorTransport& Comm::transport(const TensorView& view, std::string_view op) const {
   check(view.is_contiguous(), op, "the tensor is not contiguous");
   if (view.device().is_cpu()) return *host_;
-  check(view.device() == device_ && device_transport_ != nullptr, op,
-        "the communicator is not bound to " + to_string(view.device()));
+  if (view.device() != device_ || device_transport_ == nullptr) {
+    check(false, op, "the communicator is not bound to " + to_string(view.device()));
+  }
   return *device_transport_;
 }
 
 void Comm::check_peer(std::string_view op, int peer) const {
-  check(peer >= 0 && peer < size_ && peer != rank_, op,
-        fmt::format("rank {} of {} has no peer {}", rank_, size_, peer));
+  if (peer >= 0 && peer < size_ && peer != rank_) return;
+  check(false, op, fmt::format("rank {} of {} has no peer {}", rank_, size_, peer));
 }
 
 void Comm::reduce(const TensorView& x, ReduceOp op, Stream stream) const {
@@ -110,9 +111,11 @@ void Comm::all_reduce_min(const TensorView& x, Stream stream) const {
 }
 
 void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream) const {
-  check(
-      out.numel() == in.numel() * size_ && out.dtype() == in.dtype() && out.device() == in.device(),
-      "all_gather", "out " + out.describe() + " does not hold every rank's " + in.describe());
+  if (out.numel() != in.numel() * size_ || out.dtype() != in.dtype() ||
+      out.device() != in.device()) {
+    check(false, "all_gather",
+          "out " + out.describe() + " does not hold every rank's " + in.describe());
+  }
   if (in.empty()) return;
   if (size_ > 1) {
     check(in.is_contiguous(), "all_gather", "the input is not contiguous");
@@ -184,6 +187,7 @@ std::int64_t Comm::all_reduce_min(std::int64_t value) const { return reduce(valu
 
 SendHandle Comm::isend_bytes(Bytes bytes, int peer, int tag) const {
   check_peer("send_bytes", peer);
+  check_tag("send_bytes", tag);
   return SendHandle(host_->isend_bytes(std::move(bytes), peer, tag));
 }
 
@@ -194,12 +198,14 @@ void Comm::send_bytes(std::span<const std::byte> bytes, int peer, int tag) const
 
 Bytes Comm::receive_bytes(int peer, int tag) const {
   check_peer("receive_bytes", peer);
+  check_tag("receive_bytes", tag);
   const WaitingIn mark("receive_bytes");
   return host_->receive(peer, tag).bytes;
 }
 
 Message Comm::receive_message(int peer_or_any, int tag) const {
   if (peer_or_any != any_rank) check_peer("receive_message", peer_or_any);
+  check_tag("receive_message", tag);
   check(size_ > 1, "receive_message", "nobody can send to a communicator of one rank");
   const WaitingIn mark("receive_message");
   return host_->receive(peer_or_any, tag);
@@ -207,6 +213,7 @@ Message Comm::receive_message(int peer_or_any, int tag) const {
 
 std::optional<Message> Comm::try_receive(int peer_or_any, int tag) const {
   if (peer_or_any != any_rank) check_peer("try_receive", peer_or_any);
+  check_tag("try_receive", tag);
   if (size_ == 1) return std::nullopt;
   return host_->try_receive(peer_or_any, tag);
 }

@@ -46,8 +46,8 @@ class Comm {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // Other communicators; collective over this one (subgroup: over its members). Each is bound to
-  // the device that this one is bound to.
+  // Other communicators; collective over this one (subgroup: over its members). None is bound to a
+  // device: most carry host objects only, and each NCCL communicator takes memory of every GPU.
   Comm duplicate() const;
   Comm split(int color, int key) const;             // color < 0: the caller gets a Comm of its own
   Comm split_by_host() const;                       // ranks that share memory, in rank order
@@ -101,7 +101,6 @@ class Comm {
   void reduce(const TensorView& x, ReduceOp op, Stream stream) const;
   std::int64_t reduce(std::int64_t value, ReduceOp op) const;
   void check_peer(std::string_view op, int peer) const;
-  Comm bound_like_this(std::unique_ptr<HostTransport> host) const;
 
   std::unique_ptr<HostTransport> host_;
   std::unique_ptr<TensorTransport> device_transport_;  // destroyed before the host's

@@ -10,6 +10,7 @@
 
 #include "comm/backoff.hpp"
 #include "comm/mpi_check.hpp"
+#include "comm/mpi_send.hpp"
 #include "comm/send_progress.hpp"
 #include "comm/shared_exchange.hpp"
 #include "kernels/base/check.hpp"
@@ -17,81 +18,12 @@
 namespace millrace {
 namespace {
 
-// MPI counts are ints: longer tensors go in pieces of this many bytes.
-constexpr std::size_t piece_bytes = std::size_t{1} << 30;
 // Tensors use tag 0, byte messages tag + 1.
 constexpr int tensor_tag = 0;
 // Any MPI sends so little at once, without waiting for the receiver.
 constexpr std::size_t eager_bytes = 2048;
 // Below this many bytes of all contributions together, every rank sums everything itself.
 constexpr std::size_t small_all_reduce_bytes = 64 * 1024;
-
-// Calls move(pointer, count) for each piece of a byte range.
-template <typename Move>
-void in_pieces(void* data, std::size_t bytes, Move&& move) {
-  auto* begin = static_cast<std::byte*>(data);
-  for (std::size_t done = 0; done < bytes; done += piece_bytes) {
-    move(begin + done, static_cast<int>(std::min(piece_bytes, bytes - done)));
-  }
-}
-
-int int_count(std::size_t bytes, const char* op) {
-  check(bytes <= piece_bytes, op, "a host message is longer than 1 GiB");
-  return static_cast<int>(bytes);
-}
-
-class MpiSend final : public PendingSend {
- public:
-  // Tensors have a `progress`, byte messages bring their bytes.
-  explicit MpiSend(SendProgress* progress) : progress_(progress) {
-    if (progress_ != nullptr) progress_->began();
-  }
-  explicit MpiSend(Bytes bytes) : bytes_(std::move(bytes)) {}
-  ~MpiSend() override {
-    if (std::uncaught_exceptions() == 0) {
-      wait();
-      return;
-    }
-    if (!bytes_.empty()) new Bytes(std::move(bytes_));  // MPI may read them still: never freed
-    if (progress_ != nullptr) progress_->done();
-  }
-  MpiSend(const MpiSend&) = delete;
-  MpiSend& operator=(const MpiSend&) = delete;
-
-  bool done() override {
-    int flag = 0;
-    check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &flag,
-                          MPI_STATUSES_IGNORE),
-              "MPI_Testall");
-    if (flag != 0 && progress_ != nullptr) {
-      progress_->done();
-      progress_ = nullptr;
-    }
-    return flag != 0;
-  }
-  void wait() override {
-    Backoff backoff(std::chrono::microseconds(200));
-    while (!done()) backoff.pause();
-  }
-
-  void start(const void* data, std::size_t bytes, int peer, int tag, MPI_Comm comm) {
-    in_pieces(const_cast<void*>(data), bytes, [&](std::byte* piece, int count) {
-      requests_.push_back(MPI_REQUEST_NULL);
-      check_mpi(MPI_Isend(piece, count, MPI_BYTE, peer, tag, comm, &requests_.back()), "MPI_Isend");
-    });
-  }
-  void start_owned(int peer, int tag, MPI_Comm comm) {
-    requests_.push_back(MPI_REQUEST_NULL);
-    check_mpi(MPI_Isend(bytes_.data(), int_count(bytes_.size(), "send_bytes"), MPI_BYTE, peer, tag,
-                        comm, &requests_.back()),
-              "MPI_Isend");
-  }
-
- private:
-  SendProgress* progress_ = nullptr;
-  Bytes bytes_;
-  std::vector<MPI_Request> requests_;
-};
 
 template <typename T>
 T combine(T a, T b, ReduceOp op) {
@@ -204,7 +136,7 @@ class MpiTransport final : public HostTransport {
     }
     auto* mine = static_cast<std::byte*>(out.data()) + in.bytes() * static_cast<std::size_t>(rank_);
     const bool in_place = in.data() == mine;
-    const int count = int_count(in.bytes(), "all_gather");
+    const int count = mpi_count(in.bytes(), "all_gather");
     check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : in.data(), count, MPI_BYTE, out.data(), count,
                             MPI_BYTE, comm_),
               "MPI_Allgather");
@@ -215,7 +147,7 @@ class MpiTransport final : public HostTransport {
       shared_->broadcast(bytes_of(x), x.bytes(), root);
       return;
     }
-    in_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
+    in_mpi_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
       check_mpi(MPI_Bcast(piece, count, MPI_BYTE, root, comm_), "MPI_Bcast");
     });
   }
@@ -227,9 +159,8 @@ class MpiTransport final : public HostTransport {
     }
     const bool may_stall = x.bytes() > eager_bytes;
     if (may_stall && !progress_) progress_ = std::make_unique<SendProgress>(comm_);
-    auto send = std::make_unique<MpiSend>(may_stall ? progress_.get() : nullptr);
-    send->start(x.data(), x.bytes(), peer, tensor_tag, comm_);
-    return send;
+    return std::make_unique<MpiSend>(x, peer, tensor_tag, comm_,
+                                     may_stall ? progress_.get() : nullptr);
   }
 
   void recv(const TensorView& x, int peer, Stream) override {
@@ -237,7 +168,7 @@ class MpiTransport final : public HostTransport {
       shared_->recv(bytes_of(x), x.bytes(), peer);
       return;
     }
-    in_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
+    in_mpi_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
       MPI_Request request = MPI_REQUEST_NULL;
       check_mpi(MPI_Irecv(piece, count, MPI_BYTE, peer, tensor_tag, comm_, &request), "MPI_Irecv");
       wait(request, std::chrono::microseconds(200));
@@ -255,7 +186,7 @@ class MpiTransport final : public HostTransport {
       return MPI_Ibcast(&length, 1, MPI_INT64_T, root, comm_, request);
     });
     bytes.resize(static_cast<std::size_t>(length));
-    in_pieces(bytes.data(), bytes.size(), [&](std::byte* piece, int count) {
+    in_mpi_pieces(bytes.data(), bytes.size(), [&](std::byte* piece, int count) {
       finish("MPI_Ibcast", [&](MPI_Request* request) {
         return MPI_Ibcast(piece, count, MPI_BYTE, root, comm_, request);
       });
@@ -298,9 +229,7 @@ class MpiTransport final : public HostTransport {
   }
 
   std::unique_ptr<PendingSend> isend_bytes(Bytes bytes, int peer, int tag) override {
-    auto send = std::make_unique<MpiSend>(std::move(bytes));
-    send->start_owned(peer, tag + 1, comm_);
-    return send;
+    return std::make_unique<MpiSend>(std::move(bytes), peer, tag + 1, comm_);
   }
 
   std::optional<Message> try_receive(int source, int tag) override {
@@ -358,7 +287,7 @@ class MpiTransport final : public HostTransport {
   }
 
   std::vector<int> all_counts(std::size_t bytes) const {
-    const int mine = int_count(bytes, "gather_bytes");
+    const int mine = mpi_count(bytes, "gather_bytes");
     std::vector<int> counts(static_cast<std::size_t>(size_));
     finish("MPI_Iallgather", [&](MPI_Request* request) {
       return MPI_Iallgather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_, request);
@@ -371,7 +300,7 @@ class MpiTransport final : public HostTransport {
     for (const int count : counts) {
       starts.push_back(static_cast<int>(sum));
       sum += static_cast<std::size_t>(count);
-      check(sum <= piece_bytes, "gather_bytes", "the gathered bytes are more than 1 GiB");
+      check(sum <= mpi_piece_bytes, "gather_bytes", "the gathered bytes are more than 1 GiB");
     }
     return sum;
   }
@@ -394,7 +323,7 @@ class MpiTransport final : public HostTransport {
     } else if constexpr (std::is_same_v<T, float>) {
       reduce_in_order(x.as<float>(), count, op);
     } else {  // sums of integers are the same in any order
-      check(count <= piece_bytes, "all_reduce", "more than 2^30 elements");
+      check(count <= mpi_piece_bytes, "all_reduce", "more than 2^30 elements");
       check_mpi(MPI_Allreduce(MPI_IN_PLACE, x.data(), static_cast<int>(count),
                               sizeof(T) == 4 ? MPI_INT32_T : MPI_INT64_T, mpi_op(op), comm_),
                 "MPI_Allreduce");
@@ -412,7 +341,7 @@ class MpiTransport final : public HostTransport {
     // Each rank sums one part of everybody's vector, then the sums are gathered. Parts are equal;
     // the last is padded.
     const std::size_t part = (count + ranks - 1) / ranks;
-    check(part * ranks <= piece_bytes / sizeof(float), "all_reduce", "more than 1 GiB");
+    check(part * ranks <= mpi_piece_bytes / sizeof(float), "all_reduce", "more than 1 GiB");
     padded_.resize(part * ranks);
     scratch_.resize(part * ranks);
     std::copy_n(x, count, padded_.data());

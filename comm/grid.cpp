@@ -74,6 +74,11 @@ Grid::Grid(const Comm& world, const GridShape& shape) : shape_(shape) {
   node_ = world_.split_by_host();
 }
 
+void Grid::bind(Device device) {
+  tensor_.bind(device);
+  pipeline_.bind(device);
+}
+
 const Comm& Grid::leaders() const {
   if (!is_leader()) throw std::logic_error("only the leader of a replica is among the leaders");
   return leaders_;

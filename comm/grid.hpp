@@ -46,6 +46,10 @@ class Grid {
   // Collective over `world`, of which the grid keeps a duplicate.
   Grid(const Comm& world, const GridShape& shape);
 
+  // Makes the communicators that carry activations, tensor() and pipeline(), ready for memory of
+  // `device`. Collective over the world.
+  void bind(Device device);
+
   const GridShape& shape() const { return shape_; }
   const GridCoordinates& coordinates() const { return coordinates_; }
   // The first rank of a replica: it reads prompts and writes results.

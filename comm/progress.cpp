@@ -1,5 +1,7 @@
 #include "comm/progress.hpp"
 
+#include <utility>
+
 namespace millrace {
 namespace {
 
@@ -7,7 +9,7 @@ thread_local Progress* watched = nullptr;
 
 }  // namespace
 
-void watch_this_thread(Progress* progress) { watched = progress; }
+Progress* watch_this_thread(Progress* progress) { return std::exchange(watched, progress); }
 
 void mark_step(std::int64_t step) {
   if (watched != nullptr) watched->step.store(step, std::memory_order_relaxed);

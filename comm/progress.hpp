@@ -14,8 +14,9 @@ struct Progress {
   std::atomic<const char*> waiting_in = nullptr;  // an exchange with other ranks; text for ever
 };
 
-// From now on this thread's marks go to `progress`; nullptr: nowhere.
-void watch_this_thread(Progress* progress);
+// From now on this thread's marks go to `progress`; nullptr: nowhere. Returns where they went
+// before.
+Progress* watch_this_thread(Progress* progress);
 
 // The thread begins step `step` of the model; -1: it leaves the steps.
 void mark_step(std::int64_t step);

@@ -1,11 +1,12 @@
 #include "comm/send_progress.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 namespace millrace {
 namespace {
 
-constexpr auto between_entries = std::chrono::microseconds(50);
+using Clock = std::chrono::steady_clock;
 constexpr int nobodys_tag = 32'767;  // the least upper bound of tags that MPI promises
 
 }  // namespace
@@ -36,14 +37,20 @@ void SendProgress::done() {
 
 void SendProgress::run() {
   std::unique_lock lock(mutex_);
+  Clock::time_point start;
   while (true) {
-    changed_.wait(lock, [this] { return ending_ || under_way_ > 0; });
+    if (under_way_ == 0) {
+      changed_.wait(lock, [this] { return ending_ || under_way_ > 0; });
+      start = Clock::now();
+    }
     if (ending_) return;
     lock.unlock();
     // Looking for a message lets MPI move every other one; its answer does not matter.
     int found = 0;
     MPI_Iprobe(MPI_ANY_SOURCE, nobodys_tag, comm_, &found, MPI_STATUS_IGNORE);
-    std::this_thread::sleep_for(between_entries);
+    // The owner of a send that is long done may not have looked yet: enter ever more seldom.
+    std::this_thread::sleep_for(std::clamp<Clock::duration>(
+        (Clock::now() - start) / 8, std::chrono::microseconds(50), std::chrono::milliseconds(2)));
     lock.lock();
   }
 }

@@ -75,7 +75,7 @@ class Watchdog::Thread {
       ranks_.emplace_back().host = as_text(name);
     }
     sends_.resize(ranks_.size());
-    watch_this_thread(&progress_);
+    outer_ = watch_this_thread(&progress_);
     thread_ = std::thread([this] { run(); });
   }
 
@@ -88,7 +88,7 @@ class Watchdog::Thread {
     }
     wake_.notify_one();
     thread_.join();
-    watch_this_thread(nullptr);
+    watch_this_thread(outer_);
   }
   bool ended() const { return !thread_.joinable(); }
 
@@ -307,6 +307,7 @@ class Watchdog::Thread {
   const std::string program_;
   const WatchdogLimits limits_;
   Progress progress_;
+  Progress* outer_ = nullptr;  // where the main thread's marks went before
 
   // Shared with the main thread; the thread reads failure_ once it has seen ending_.
   std::mutex mutex_;
