@@ -137,6 +137,7 @@ StepInput Replica::make_input() {
     Request& request = taken_.front();
     if (!request.error.empty()) {
       collector_->refused(std::move(request));
+      --room;  // a step must not wait for a file full of errors
       continue;
     }
     room -= request.sampling.n;
