@@ -223,6 +223,19 @@ TEST(RunConfig, HelpNamesEveryFlagWithItsDefaultWithinItsWidth) {
   }
 }
 
+TEST(RunConfig, TheReadmeShowsTheHelpAsItIs) {
+  std::ifstream file(std::string(MILLRACE_TEST_DATA) + "/../../README.md");
+  const std::string readme{std::istreambuf_iterator<char>(file), {}};
+  RunConfig config;
+  std::istringstream lines(help_text(run_flags(config), ""));
+  std::string block;
+  for (std::string line; std::getline(lines, line);) {
+    block += line.empty() ? "\n" : "    " + line + "\n";
+  }
+  EXPECT_THAT(readme, HasSubstr(block.substr(1)))
+      << "README.md, Flags: paste what millrace --help prints";
+}
+
 TEST(RunConfig, HelpAndVersionAreSeenBeforeAnythingIsRequired) {
   RunConfig names;
   const auto flags = run_flags(names);
