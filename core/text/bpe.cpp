@@ -43,7 +43,8 @@ Bpe::Bpe(BpeSettings settings, StringTable vocabulary, const std::vector<std::st
   if (settings_.unk_token) {
     unk_id_ = vocabulary_.find(*settings_.unk_token);
     if (unk_id_ == StringTable::kAbsent) {
-      throw UserError("tokenizer: unk_token \"{}\" is not in the vocabulary", *settings_.unk_token);
+      throw UserError("tokenizer: unk_token \"{}\" is not in the vocabulary",
+                      printable(*settings_.unk_token));
     }
   }
   words_begin_with_metaspace_ = settings_.continuing_subword_prefix.empty() &&

@@ -12,6 +12,7 @@
 #include "core/text/gguf_tokenizer.hpp"
 #include "core/text/json_reader.hpp"
 #include "core/text/tokenizer_files.hpp"
+#include "core/text/unicode.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -40,7 +41,8 @@ std::optional<std::string> template_in_config(std::string_view json, std::string
     if (entry.at("name").string() == "default") found = entry.at("template").string();
     names.append(names.empty() ? "" : ", ").append(entry.at("name").string());
   });
-  if (!found) throw UserError("{} has no chat template \"default\", only: {}", name, names);
+  if (!found)
+    throw UserError("{} has no chat template \"default\", only: {}", name, text::printable(names));
   return found;
 }
 

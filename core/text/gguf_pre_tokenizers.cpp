@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "core/text/unicode.hpp"
 #include "core/text/word_splitter.hpp"
 #include "kernels/base/error.hpp"
 
@@ -71,7 +72,7 @@ const GgufPreTokenizer& gguf_pre_tokenizer(std::string_view name) {
   static const std::map<std::string_view, GgufPreTokenizer> table = make_table();
   const auto found = table.find(name);
   if (found == table.end()) {
-    throw UserError("GGUF tokenizer: tokenizer.ggml.pre \"{}\" is not known", name);
+    throw UserError("GGUF tokenizer: tokenizer.ggml.pre \"{}\" is not known", printable(name));
   }
   return found->second;
 }

@@ -115,7 +115,7 @@ void build_gpt2(const GgufTokenizerData& data, TokenizerParts& parts) {
   for (const std::string& merge : data.merges) {
     const std::size_t space = merge.find(' ', 1);  // a token may begin with one, in old files
     if (space == std::string::npos) {
-      throw UserError("{}: merge \"{}\" is not two tokens", kSource, merge);
+      throw UserError("{}: merge \"{}\" is not two tokens", kSource, printable(merge));
     }
     const std::string_view both = merge;
     add_merge(merges, vocabulary, both.substr(0, space), both.substr(space + 1), "", rank++,
@@ -218,7 +218,7 @@ Tokenizer make_tokenizer(const GgufTokenizerData& data) {
     text::build_llama(data, *parts);
   } else {
     throw UserError("GGUF tokenizer model \"{}\" is not supported (gpt2 and llama are)",
-                    data.model);
+                    text::printable(data.model));
   }
   return Tokenizer(std::move(parts));
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/text/unicode.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace::text {
@@ -24,14 +25,16 @@ class JsonValue {
   bool is_array() const { return element_.is_array(); }
   bool is_object() const { return element_.is_object(); }
 
-  [[noreturn]] void refuse(std::string_view why) const { throw UserError("{} {}", place_, why); }
+  [[noreturn]] void refuse(std::string_view why) const {
+    throw UserError("{} {}", place_, printable(why));
+  }
 
   // The member `key`, if it is there and not null.
   std::optional<JsonValue> find(std::string_view key) const {
     simdjson::dom::element member;
     if (!is_object()) refuse("must be an object");
     if (element_[key].get(member) != simdjson::SUCCESS || member.is_null()) return std::nullopt;
-    return JsonValue(member, place_ + (place_.ends_with(' ') ? "" : ".") + std::string(key));
+    return JsonValue(member, place_ + (place_.ends_with(' ') ? "" : ".") + printable(key));
   }
   JsonValue at(std::string_view key) const {
     std::optional<JsonValue> member = find(key);

@@ -56,7 +56,7 @@ std::string error_text(int code) {
 
 void Regex::Free::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
 
-Regex::Regex(std::string_view pattern) : pattern_(pattern) {
+Regex::Regex(std::string_view pattern) : pattern_(printable(pattern)) {
   const std::string translated = translate_to_pcre2(pattern);
   int code = 0;
   PCRE2_SIZE offset = 0;

@@ -56,7 +56,7 @@ class Regex {
   static std::size_t next_character(std::string_view text, std::size_t at);
 
   std::unique_ptr<pcre2_real_code_8, Free> code_;
-  std::string pattern_;  // as given, for messages
+  std::string pattern_;  // for messages
   bool jit_ = false;
 };
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/text/regex.hpp"
+#include "core/text/unicode.hpp"
 #include "core/text/unicode_versions.hpp"
 #include "kernels/base/error.hpp"
 
@@ -68,7 +69,7 @@ class Translator {
   void take() { out_.push_back(pattern_[at_++]); }
 
   [[noreturn]] void refuse(std::string_view what) const {
-    throw UserError("regular expression \"{}\": {} is not supported", pattern_, what);
+    throw UserError("regular expression \"{}\": {} is not supported", printable(pattern_), what);
   }
 
   void escape(bool in_class) {

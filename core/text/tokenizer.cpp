@@ -12,7 +12,7 @@ namespace text {
 
 void Vocabulary::add(std::string_view name, int64_t id, std::string_view source) {
   if (id < 0 || id > kMaxTokenId) {
-    throw UserError("{}: token \"{}\" has the impossible id {}", source, name, id);
+    throw UserError("{}: token \"{}\" has the impossible id {}", source, printable(name), id);
   }
   const auto index = static_cast<std::size_t>(id);
   if (index >= names.size()) names.resize(index + 1);

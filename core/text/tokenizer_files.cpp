@@ -43,7 +43,11 @@ Tokenizer load_tokenizer(const std::filesystem::path& folder) {
     }
   }
   if (!std::filesystem::exists(tokenizer_json)) {
-    throw UserError("no tokenizer.json in {}", folder.string());
+    if (std::filesystem::exists(folder / "vocab.json") &&
+        std::filesystem::exists(folder / "merges.txt")) {
+      return text::load_vocab_and_merges(folder, config);
+    }
+    throw UserError("no tokenizer.json, nor vocab.json and merges.txt, in {}", folder.string());
   }
   return parse_tokenizer(text::read_text_file(tokenizer_json), config, tokenizer_json.string());
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/text/merge_table.hpp"
+#include "core/text/tokenizer.hpp"
 #include "core/text/tokenizer_parts.hpp"
 
 namespace millrace::text {
@@ -24,6 +25,10 @@ std::map<std::string, std::string> read_special_tokens(std::string_view json,
 
 // The `added_tokens` of a tokenizer.json with the ids that `tokenizers` gives them.
 std::vector<AddedToken> read_added_tokens(const JsonValue& list, const Vocabulary& vocabulary);
+
+// The byte-level tokenizer of a folder with `vocab.json` and `merges.txt` (GPT-2, OPT), whose
+// special tokens and options stand in the text of its tokenizer_config.json.
+Tokenizer load_vocab_and_merges(const std::filesystem::path& folder, std::string_view config_json);
 
 // UserError: a token that is not in the vocabulary; `place` is where the merge stands.
 void add_merge(MergeTable& merges, const Vocabulary& vocabulary, std::string_view left,

@@ -24,7 +24,8 @@ void for_each_step(const JsonValue& value, std::string_view members,
 }
 
 [[noreturn]] void refuse_kind(const JsonValue& value, std::string_view what) {
-  throw UserError("{}: {} \"{}\" is not supported", value.place(), what, value.at("type").string());
+  throw UserError("{}: {} \"{}\" is not supported", value.place(), what,
+                  printable(value.at("type").string()));
 }
 
 std::string one_character(const JsonValue& value) {
@@ -89,7 +90,7 @@ SplitBehavior read_behavior(const JsonValue& value) {
   if (name == "Contiguous") return SplitBehavior::contiguous;
   if (name == "MergedWithPrevious") return SplitBehavior::merged_with_previous;
   if (name == "MergedWithNext") return SplitBehavior::merged_with_next;
-  throw UserError("{}: \"{}\" is no split behavior", value.place(), name);
+  throw UserError("{}: \"{}\" is no split behavior", value.place(), printable(name));
 }
 
 PrependScheme read_prepend_scheme(const JsonValue& step) {
@@ -100,7 +101,7 @@ PrependScheme read_prepend_scheme(const JsonValue& step) {
     } else if (name->string() == "never") {
       scheme = PrependScheme::never;
     } else if (name->string() != "always") {
-      throw UserError("{}: \"{}\" is no prepend scheme", name->place(), name->string());
+      throw UserError("{}: \"{}\" is no prepend scheme", name->place(), printable(name->string()));
     }
   }
   return step.boolean("add_prefix_space", true) ? scheme : PrependScheme::never;
@@ -210,7 +211,7 @@ std::pair<std::string_view, std::string_view> read_merge(const JsonValue& merge)
     const std::string_view both = merge.string();
     const std::size_t space = both.find(' ');
     if (space == std::string_view::npos || both.find(' ', space + 1) != std::string_view::npos) {
-      throw UserError("{}: \"{}\" is not two tokens", merge.place(), both);
+      throw UserError("{}: \"{}\" is not two tokens", merge.place(), printable(both));
     }
     return {both.substr(0, space), both.substr(space + 1)};
   }
@@ -238,7 +239,8 @@ BpeSettings read_bpe_settings(const JsonValue& model) {
 void read_model(const JsonValue& model, const JsonValue& root, TokenizerParts& parts) {
   // Files from before 2021 leave the type out.
   if (const auto type = model.find("type"); type && type->string() != "BPE") {
-    throw UserError("{}: tokenizer model \"{}\" is not supported", model.place(), type->string());
+    throw UserError("{}: tokenizer model \"{}\" is not supported", model.place(),
+                    printable(type->string()));
   }
   const BpeSettings settings = read_bpe_settings(model);
   Vocabulary vocabulary;
@@ -290,7 +292,8 @@ void add_merge(MergeTable& merges, const Vocabulary& vocabulary, std::string_vie
                std::string_view place) {
   const auto id_of = [&](std::string_view name) {
     const int32_t id = vocabulary.ids.find(name);
-    if (id < 0) throw UserError("{}: token \"{}\" is not in the vocabulary", place, name);
+    if (id < 0)
+      throw UserError("{}: token \"{}\" is not in the vocabulary", place, printable(name));
     return id;
   };
   const int32_t left_id = id_of(left);

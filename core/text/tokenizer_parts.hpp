@@ -21,7 +21,7 @@
 namespace millrace::text {
 
 // Ids beyond this are a broken file, not a vocabulary.
-inline constexpr int32_t kMaxTokenId = 1 << 24;
+inline constexpr int32_t kMaxTokenId = 1 << 21;
 
 // A vocabulary while it is read: names by id and ids by name. Later entries win.
 struct Vocabulary {

@@ -1,9 +1,11 @@
 // UTF-8 scanning and the property table.
 #include "core/text/unicode.hpp"
 
+#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "core/text/unicode_versions.hpp"
@@ -97,6 +99,20 @@ void append_replacing_invalid(std::string& out, std::string_view bytes) {
     at += step.length;
   }
   out.append(bytes, copied);
+}
+
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 400;
+  std::string out;
+  for (const char c : text.substr(0, kLongest)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7F) {
+      fmt::format_to(std::back_inserter(out), "\\x{:02X}", byte);
+    } else {
+      out.push_back(c);
+    }
+  }
+  return text.size() > kLongest ? out + "..." : out;
 }
 
 namespace {

@@ -57,6 +57,9 @@ bool is_valid_utf8(std::string_view bytes);
 // Appends `bytes` with every ill-formed part replaced by U+FFFD, as Python's errors="replace".
 void append_replacing_invalid(std::string& out, std::string_view bytes);
 
+// Somebody else's text as part of a one-line message: control characters escaped, long text cut.
+std::string printable(std::string_view text);
+
 // Properties of a code point, as bits.
 enum Property : uint8_t {
   kLetter = 1,        // L

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "core/text/detokenizer.hpp"
 #include "core/text/tokenizer.hpp"
@@ -84,6 +87,32 @@ INSTANTIATE_TEST_SUITE_P(All, Golden,
                                          "metaspace_first", "partial_fallback", "wordpiece_like",
                                          "nfd_strip_first", "added_tokens", "behaviors"),
                          [](const auto& test) { return std::string(test.param); });
+
+TEST(VocabAndMerges, FilesOfGpt2sKindGiveTheIdsOfTokenizerJson) {
+  const auto json = nlohmann::json::parse(file_bytes(golden_folder() / "gpt2" / "tokenizer.json"));
+  std::string name = (std::filesystem::temp_directory_path() / "millrace-vocab-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(name.data()), nullptr);
+  const std::filesystem::path folder = name;
+  std::ofstream(folder / "vocab.json") << json["model"]["vocab"].dump();
+  std::ofstream merges(folder / "merges.txt");
+  merges << "#version: 0.2\n";
+  for (const auto& merge : json["model"]["merges"]) {
+    merges << merge[0].get<std::string>() << " " << merge[1].get<std::string>() << "\n";
+  }
+  merges.close();
+  std::ofstream(folder / "tokenizer_config.json")
+      << R"({"bos_token":"<|endoftext|>","eos_token":"<|endoftext|>","add_bos_token":true})";
+  const Tokenizer tokenizer = load_tokenizer(folder);
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(tokenizer.eos_id(), 0);
+  const std::vector<std::string> strings = valid_strings();
+  const std::vector<GoldenRecord> records = golden_records("gpt2", strings);
+  for (std::size_t i = 0; i < strings.size() && !HasFailure(); ++i) {
+    EXPECT_EQ(tokenizer.encode(strings[i], false), records[i].plain_ids);
+    EXPECT_EQ(tokenizer.decode(records[i].ids, true), records[i].skipped);
+  }
+  EXPECT_EQ(tokenizer.encode("", true), std::vector<int32_t>{0});
+}
 
 }  // namespace
 }  // namespace millrace::text
