@@ -22,43 +22,50 @@ constexpr std::int64_t width = LinearWeight::panel_width;
 constexpr std::int64_t k_block = 256;
 constexpr std::int64_t row_block = 240;
 constexpr std::int64_t packed_floats = 240 * 2048;  // of x in one k step
-constexpr std::int64_t widened_tiles =
-    3;  // from here on 16-bit panels are widened once, not per tile
+// From this many row tiles on, a 16-bit panel is widened once, not by every tile.
+constexpr std::int64_t widened_tiles = 3;
 
 struct Product {
-  const TensorView& out;
-  const TensorView& x;
+  float* out;
+  std::int64_t out_stride;
+  const float* x;
+  std::int64_t x_stride;
+  std::int64_t rows;
   const LinearWeight& w;
   const float* bias;
   bool accumulate;
   const LinearTiles& tiles;
 
-  float* out_at(std::int64_t row, std::int64_t column) const {
-    return out.as<float>() + row * out.stride(0) + column;
+  // How many columns of a panel are features of the weight.
+  std::int64_t columns(std::int64_t panel) const { return std::min(width, w.n - panel * width); }
+  float* out_at(std::int64_t row, std::int64_t panel) const {
+    return out + row * out_stride + panel * width;
   }
+  const float* x_at(std::int64_t row, std::int64_t k) const { return x + row * x_stride + k; }
 };
 
 // What the sums of rows [top, top + rows) of one panel start from, into c [rows, 32].
 void start_sums(const Product& product, float* c, std::int64_t top, std::int64_t rows,
                 std::int64_t panel, bool first_step) {
-  const std::int64_t columns = std::min(width, product.w.n - panel * width);
-  const bool load = product.accumulate || !first_step;
-  const float* bias =
-      first_step && product.bias != nullptr ? product.bias + panel * width : nullptr;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const float* from = product.out_at(top + i, panel * width);
-    for (std::int64_t j = 0; j < columns; ++j) {
-      c[i * width + j] = (load ? from[j] : 0.0F) + (bias != nullptr ? bias[j] : 0.0F);
+  const std::int64_t columns = product.columns(panel);
+  std::fill_n(c, rows * width, 0.0F);
+  if (product.accumulate || !first_step) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::copy_n(product.out_at(top + i, panel), columns, c + i * width);
     }
-    std::fill(c + i * width + columns, c + (i + 1) * width, 0.0F);
+  }
+  if (product.bias != nullptr && first_step) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j)
+        c[i * width + j] += product.bias[panel * width + j];
+    }
   }
 }
 
 void store_sums(const Product& product, const float* c, std::int64_t top, std::int64_t rows,
                 std::int64_t panel) {
-  const std::int64_t columns = std::min(width, product.w.n - panel * width);
   for (std::int64_t i = 0; i < rows; ++i) {
-    std::copy_n(c + i * width, columns, product.out_at(top + i, panel * width));
+    std::copy_n(c + i * width, product.columns(panel), product.out_at(top + i, panel));
   }
 }
 
@@ -130,19 +137,16 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
 template <typename Raw>
 void run_step(const Product& product, PackedRows packed, float* buffer) {
   const RowTiling& tiling = packed.tiling;
-  const auto x_at = [&](std::int64_t row, std::int64_t k) {
-    return product.x.as<float>() + row * product.x.stride(0) + k;
-  };
   if (tiling.rows == 1) {
-    packed.data = x_at(packed.top, packed.begin);
+    packed.data = product.x_at(packed.top, packed.begin);
   } else {
 #pragma omp for schedule(static)
     for (std::int64_t i = 0; i < packed.blocks() * tiling.count; ++i) {
       const std::int64_t block = i / tiling.count;
       const std::int64_t tile = i % tiling.count;
       pack_rows(buffer + packed.offset(block, tile),
-                x_at(packed.top + tiling.begin(tile), packed.begin + block * k_block),
-                product.x.stride(0), tiling.height(tile), packed.block_size(block));
+                product.x_at(packed.top + tiling.begin(tile), packed.begin + block * k_block),
+                product.x_stride, tiling.height(tile), packed.block_size(block));
     }
   }
   const std::int64_t panels = product.w.data->size(0);
@@ -158,7 +162,7 @@ void run_step(const Product& product, PackedRows packed, float* buffer) {
 
 template <typename Raw>
 void run(const Product& product) {
-  const std::int64_t m = product.x.size(0);
+  const std::int64_t m = product.rows;
   const std::int64_t k = product.w.k;
   const std::int64_t block_rows = std::min(m, row_block);
   const std::int64_t k_step =
@@ -179,9 +183,15 @@ void run(const Product& product) {
 
 void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
             const TensorView& bias, bool accumulate, Stream) {
-  const Product product{out,        x,
-                        w,          bias.data() != nullptr ? bias.as<float>() : nullptr,
-                        accumulate, active_linear_tiles()};
+  const Product product{out.as<float>(),
+                        out.stride(0),
+                        x.as<float>(),
+                        x.stride(0),
+                        x.size(0),
+                        w,
+                        bias.data() != nullptr ? bias.as<float>() : nullptr,
+                        accumulate,
+                        active_linear_tiles()};
   if (w.dtype() == DType::f32) {
     run<float>(product);
   } else {
