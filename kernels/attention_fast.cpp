@@ -128,13 +128,18 @@ class ItemRun {
     pack_queries();
     const std::int64_t begin = visible_begin(0) / key_tile * key_tile;
     const std::int64_t end = visible_end(tiling_.rows - 1);
-    for (std::int64_t key = begin; key < end; key += key_tile) {
+    KeyTile tiles[2];  // this one and the next
+    if (begin < end) locate(tiles[0], begin, end);
+    for (std::int64_t key = begin, turn = 0; key < end; key += key_tile, turn = 1 - turn) {
       const std::int64_t count = std::min(key_tile, end - key);
+      const KeyTile* ahead = key + key_tile < end ? &tiles[1 - turn] : nullptr;
+      if (ahead != nullptr) locate(tiles[1 - turn], key + key_tile, end);
       if (tiling_.rows <= AttentionTiles::direct_rows) {
-        run_direct(key, count, end);
+        run_direct(tiles[turn], key, count, ahead);
         continue;
       }
-      load_tile(key, count, end);
+      parts_.load_keys[dtype_](scratch_.keys, tiles[turn], count, params_.head_dim, ahead);
+      parts_.load_values[dtype_](scratch_.values, tiles[turn], count, params_.head_dim, ahead);
       for (std::int64_t tile = 0; tile < tiling_.count; ++tile) run_rows(tile, key, count);
     }
     store_out();
@@ -165,41 +170,28 @@ class ItemRun {
     }
   }
 
-  // Where the vector of a key position lies.
-  const char* cached(const TensorView& cache, std::int64_t position) const {
-    const std::int64_t block_size = cache.size(2);
-    const std::int64_t element = block_table_[position / block_size] * cache.stride(0) +
-                                 item_.kv_head * cache.stride(1) +
-                                 position % block_size * cache.stride(2);
-    return static_cast<const char*>(cache.data()) +
-           element * static_cast<std::int64_t>(size_of(cache.dtype()));
-  }
-
-  // Calls use(first, count, k, v, k_ahead, v_ahead) for each run of keys [key, key + count) that
-  // lies in one block: its place in the tile, its vectors, and those of the same place in the next
-  // tile or nullptr.
-  template <typename Use>
-  void for_runs(std::int64_t key, std::int64_t count, std::int64_t end, Use use) const {
+  // Where keys [key, key + 64) lie, those at and beyond `end` replaced by the last.
+  void locate(KeyTile& tile, std::int64_t key, std::int64_t end) const {
     const std::int64_t block_size = k_cache_.size(2);
-    for (std::int64_t done = 0; done < count;) {
-      const std::int64_t position = key + done;
-      const std::int64_t run = std::min(count - done, block_size - position % block_size);
-      const bool more = position + key_tile + run <= end;
-      use(done, run, cached(k_cache_, position), cached(v_cache_, position),
-          more ? cached(k_cache_, position + key_tile) : nullptr,
-          more ? cached(v_cache_, position + key_tile) : nullptr);
-      done += run;
+    const auto row_bytes = params_.head_dim * static_cast<std::int64_t>(size_of(k_cache_.dtype()));
+    const std::int64_t last = std::min(key_tile, end - key) - 1;
+    for (std::int64_t j = 0; j <= last;) {
+      const std::int64_t inside = (key + j) % block_size;
+      const std::int64_t vector =
+          (block_table_[(key + j) / block_size] * params_.kv_heads + item_.kv_head) * block_size +
+          inside;
+      const std::int64_t run = std::min(last + 1 - j, block_size - inside);
+      const char* k = static_cast<const char*>(k_cache_.data()) + vector * row_bytes;
+      const char* v = static_cast<const char*>(v_cache_.data()) + vector * row_bytes;
+      for (std::int64_t i = 0; i < run; ++i, ++j) {
+        tile.keys[j] = k + i * row_bytes;
+        tile.values[j] = v + i * row_bytes;
+      }
     }
-  }
-
-  void load_tile(std::int64_t key, std::int64_t count, std::int64_t end) {
-    for_runs(key, count, end,
-             [&](std::int64_t first, std::int64_t run, const void* k, const void* v,
-                 const void* k_ahead, const void* v_ahead) {
-               parts_.load_keys[dtype_](scratch_.keys, k, first, run, params_.head_dim, k_ahead);
-               parts_.load_values[dtype_](scratch_.values, v, first, run, params_.head_dim,
-                                          v_ahead);
-             });
+    for (std::int64_t j = last + 1; j < key_tile; ++j) {
+      tile.keys[j] = tile.keys[last];
+      tile.values[j] = tile.values[last];
+    }
   }
 
   // Rows [top, top + rows): scores become weights, and the sums so far shrink when a new largest
@@ -220,21 +212,13 @@ class ItemRun {
   }
 
   // All rows against a tile of keys, read from the cache.
-  void run_direct(std::int64_t key, std::int64_t count, std::int64_t end) {
+  void run_direct(const KeyTile& tile, std::int64_t key, std::int64_t count, const KeyTile* ahead) {
     const std::int64_t rows = tiling_.rows;
-    for_runs(key, count, end,
-             [&](std::int64_t first, std::int64_t run, const void* k, const void*,
-                 const void* k_ahead, const void*) {
-               parts_.direct_scores[dtype_][rows - 1](scratch_.scores, scratch_.queries, k, first,
-                                                      run, params_.head_dim, k_ahead);
-             });
+    parts_.direct_scores[dtype_][rows - 1](scratch_.scores, scratch_.queries, tile, count,
+                                           params_.head_dim, ahead);
     soften(0, rows, key);
-    for_runs(key, count, end,
-             [&](std::int64_t first, std::int64_t run, const void*, const void* v, const void*,
-                 const void* v_ahead) {
-               parts_.direct_sums[dtype_][rows - 1](scratch_.sums, rows * panel, scratch_.scores, v,
-                                                    first, run, params_.head_dim, v_ahead);
-             });
+    parts_.direct_sums[dtype_][rows - 1](scratch_.sums, rows * panel, scratch_.scores, tile, count,
+                                         params_.head_dim, ahead);
   }
 
   // One tile of rows against the loaded tile of keys.

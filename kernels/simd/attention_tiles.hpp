@@ -14,29 +14,35 @@ struct ScoreParams {
   float softcap;
 };
 
+// Where the cached vectors of a tile of keys lie, one pointer each. Pointers at and beyond the
+// tile's count repeat the last vector, so that whole groups can be read.
+struct KeyTile {
+  const void* keys[key_tile];
+  const void* values[key_tile];
+};
+
+// Functions with an index come for caches of f32, bf16, f16 and fp8_e4m3, in this order. `ahead` is
+// the tile that will be read next, or nullptr: its memory is asked for along the way.
 struct AttentionTiles {
-  // Reading `count` cached vectors of head_dim elements that lie one after the other, into columns
-  // first.. of keys [2, head_dim, 32] (transposed: element c of key j at [j / 32][c][j % 32]) or
-  // rows first.. of values [ceil(head_dim / 32), 64, 32]. Index: f32, bf16, f16, fp8_e4m3. first is
-  // a multiple of the vector width or the run is short.
-  using Load = void (*)(float* to, const void* from, std::int64_t first, std::int64_t count,
-                        std::int64_t head_dim, const void* ahead);
+  // Widens `count` keys into to [2, head_dim, 32] (element c of key j at [j / 32][c][j % 32]) or
+  // values into to [ceil(head_dim / 32), 64, 32].
+  using Load = void (*)(float* to, const KeyTile& tile, std::int64_t count, std::int64_t head_dim,
+                        const KeyTile* ahead);
   Load load_keys[4];
   Load load_values[4];
 
   // The same two products straight from the cache, for few rows (decode), where staging a tile
-  // costs more than it saves; every element is the same chain as there. One to direct_rows rows;
+  // costs more than it saves; every element is the same chain as there. For 1 to direct_rows rows;
   // [rows - 1].
-  //   direct_scores: scores[r * 64 + first + j] = sum over c of queries[c * rows + r] * key j [c]
-  //   direct_sums:   sums[p * sums_stride + r * 32 + i] += sum over j of
-  //                    weights[r * 64 + first + j] * value j [p * 32 + i]
+  //   direct_scores: scores[r * 64 + j] = sum over c of queries[c * rows + r] * key j [c]
+  //   direct_sums:   sums[p * sums_stride + r * 32 + i] += sum over j < count of
+  //                    weights[r * 64 + j] * value j [p * 32 + i]
   static constexpr std::int64_t direct_rows = 4;
-  using DirectScores = void (*)(float* scores, const float* queries, const void* keys,
-                                std::int64_t first, std::int64_t count, std::int64_t head_dim,
-                                const void* ahead);
+  using DirectScores = void (*)(float* scores, const float* queries, const KeyTile& tile,
+                                std::int64_t count, std::int64_t head_dim, const KeyTile* ahead);
   using DirectSums = void (*)(float* sums, std::int64_t sums_stride, const float* weights,
-                              const void* values, std::int64_t first, std::int64_t count,
-                              std::int64_t head_dim, const void* ahead);
+                              const KeyTile& tile, std::int64_t count, std::int64_t head_dim,
+                              const KeyTile* ahead);
   DirectScores direct_scores[4][direct_rows];
   DirectSums direct_sums[4][direct_rows];
 

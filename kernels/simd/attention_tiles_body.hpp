@@ -17,107 +17,109 @@ float load_one(const T* from) {
 }
 inline float load_one(const float* from) { return *from; }
 
-// Asks for the memory that the same part of the next tile will be read from.
+// Asks for the cache lines that start within elements [begin, end) of `count` vectors. Called
+// between loads, a few lines at a time: a burst of requests would hold the loads up.
 template <typename T>
-void prefetch_row(const void* ahead, std::int64_t element, std::int64_t count) {
-  const char* line =
-      static_cast<const char*>(ahead) + element * static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t byte = 0; byte < count * static_cast<std::int64_t>(sizeof(T)); byte += 64) {
-    __builtin_prefetch(line + byte);
+void prefetch(const void* const* rows, std::int64_t count, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t line = 64;
+  constexpr auto size = static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t byte = (begin * size + line - 1) / line * line; byte < end * size;
+       byte += line) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      __builtin_prefetch(static_cast<const char*>(rows[i]) + byte);
+    }
   }
 }
 
+// Elements [c, c + width) of `width` keys, one vector for each element.
 template <typename T>
-void load_keys(float* to, const void* from, std::int64_t first, std::int64_t count,
-               std::int64_t head_dim, const void* ahead) {
+void load_square(Vector (&square)[Vector::width], const void* const* rows, std::int64_t c) {
+  for (int i = 0; i < Vector::width; ++i) square[i] = load(static_cast<const T*>(rows[i]) + c);
+  transpose(square);
+}
+
+// Element c of `width` keys.
+template <typename T>
+Vector load_column(const void* const* rows, std::int64_t c) {
+  float column[Vector::width];
+  for (int i = 0; i < Vector::width; ++i) column[i] = load_one(static_cast<const T*>(rows[i]) + c);
+  return load(column);
+}
+
+template <typename T>
+void load_keys(float* to, const KeyTile& tile, std::int64_t count, std::int64_t head_dim,
+               const KeyTile* ahead) {
   constexpr int width = Vector::width;
-  const T* keys = static_cast<const T*>(from);
-  const auto place = [&](std::int64_t key, std::int64_t c) {
-    return to + (key / 32 * head_dim + c) * 32 + key % 32;
-  };
-  std::int64_t j = 0;
-  for (; j + width <= count && (first + j) % width == 0; j += width) {
+  for (std::int64_t j = 0; j < count; j += width) {
+    float* place = to + j / 32 * head_dim * 32 + j % 32;
     std::int64_t c = 0;
     for (; c + width <= head_dim; c += width) {
       Vector square[width];
-      for (int i = 0; i < width; ++i) square[i] = load(keys + (j + i) * head_dim + c);
-      transpose(square);
-      for (int i = 0; i < width; ++i) store(place(first + j, c + i), square[i]);
+      load_square<T>(square, tile.keys + j, c);
+      for (int i = 0; i < width; ++i) store(place + (c + i) * 32, square[i]);
+      if (ahead != nullptr) prefetch<T>(ahead->keys + j, width, c, c + width);
     }
-    for (; c < head_dim; ++c) {
-      for (int i = 0; i < width; ++i)
-        *place(first + j + i, c) = load_one(keys + (j + i) * head_dim + c);
-    }
-    if (ahead != nullptr) prefetch_row<T>(ahead, j * head_dim, width * head_dim);
-  }
-  for (; j < count; ++j) {
-    for (std::int64_t c = 0; c < head_dim; ++c)
-      *place(first + j, c) = load_one(keys + j * head_dim + c);
+    for (; c < head_dim; ++c) store(place + c * 32, load_column<T>(tile.keys + j, c));
   }
 }
 
 template <typename T>
-void load_values(float* to, const void* from, std::int64_t first, std::int64_t count,
-                 std::int64_t head_dim, const void* ahead) {
+void load_values(float* to, const KeyTile& tile, std::int64_t count, std::int64_t head_dim,
+                 const KeyTile* ahead) {
   constexpr int width = Vector::width;
-  const T* values = static_cast<const T*>(from);
   for (std::int64_t j = 0; j < count; ++j) {
+    const T* value = static_cast<const T*>(tile.values[j]);
+    const auto place = [&](std::int64_t c) { return to + (c / 32 * key_tile + j) * 32 + c % 32; };
     std::int64_t c = 0;
-    const auto place = [&](std::int64_t column) {
-      return to + (column / 32 * key_tile + first + j) * 32 + column % 32;
-    };
-    for (; c + width <= head_dim; c += width) store(place(c), load(values + j * head_dim + c));
-    for (; c < head_dim; ++c) *place(c) = load_one(values + j * head_dim + c);
-    if (ahead != nullptr) prefetch_row<T>(ahead, j * head_dim, head_dim);
+    for (; c + width <= head_dim; c += width) store(place(c), load(value + c));
+    for (; c < head_dim; ++c) *place(c) = load_one(value + c);
+    if (ahead != nullptr) prefetch<T>(ahead->values + j, 1, 0, head_dim);
   }
 }
 
+// Two groups of keys in turn, so that one's chain of sums goes on while the other is transposed.
 template <typename T, int Rows>
-void direct_scores(float* scores, const float* queries, const void* from, std::int64_t first,
-                   std::int64_t count, std::int64_t head_dim, const void* ahead) {
+void direct_scores(float* scores, const float* queries, const KeyTile& tile, std::int64_t count,
+                   std::int64_t head_dim, const KeyTile* ahead) {
   constexpr int width = Vector::width;
-  const T* keys = static_cast<const T*>(from);
-  std::int64_t j = 0;
-  for (; j + width <= count; j += width) {
-    Vector sum[Rows];
-    for (int r = 0; r < Rows; ++r) sum[r] = broadcast(0.0F);
+  constexpr int groups = 2;
+  for (std::int64_t j = 0; j < count; j += groups * width) {
+    Vector sum[groups][Rows];
+    for (auto& group : sum) {
+      for (Vector& row : group) row = broadcast(0.0F);
+    }
     std::int64_t c = 0;
     for (; c + width <= head_dim; c += width) {
-      Vector square[width];
-      for (int i = 0; i < width; ++i) square[i] = load(keys + (j + i) * head_dim + c);
-      transpose(square);
-      for (int i = 0; i < width; ++i) {
-        for (int r = 0; r < Rows; ++r)
-          sum[r] = fma(broadcast(queries[(c + i) * Rows + r]), square[i], sum[r]);
+      for (int g = 0; g < groups; ++g) {
+        Vector square[width];
+        load_square<T>(square, tile.keys + j + g * width, c);
+        for (int i = 0; i < width; ++i) {
+          for (int r = 0; r < Rows; ++r) {
+            sum[g][r] = fma(broadcast(queries[(c + i) * Rows + r]), square[i], sum[g][r]);
+          }
+        }
+        if (ahead != nullptr) prefetch<T>(ahead->keys + j + g * width, width, c, c + width);
       }
     }
     for (; c < head_dim; ++c) {
-      float column[width];
-      for (int i = 0; i < width; ++i) column[i] = load_one(keys + (j + i) * head_dim + c);
-      for (int r = 0; r < Rows; ++r)
-        sum[r] = fma(broadcast(queries[c * Rows + r]), load(column), sum[r]);
-    }
-    for (int r = 0; r < Rows; ++r) store(scores + r * key_tile + first + j, sum[r]);
-    if (ahead != nullptr) prefetch_row<T>(ahead, j * head_dim, width * head_dim);
-  }
-  for (; j < count; ++j) {
-    for (int r = 0; r < Rows; ++r) {
-      Vector sum = broadcast(0.0F);
-      for (std::int64_t c = 0; c < head_dim; ++c) {
-        sum = fma(broadcast(queries[c * Rows + r]), broadcast(load_one(keys + j * head_dim + c)),
-                  sum);
+      for (int g = 0; g < groups; ++g) {
+        const Vector column = load_column<T>(tile.keys + j + g * width, c);
+        for (int r = 0; r < Rows; ++r) {
+          sum[g][r] = fma(broadcast(queries[c * Rows + r]), column, sum[g][r]);
+        }
       }
-      float lanes[width];
-      store(lanes, sum);
-      scores[r * key_tile + first + j] = lanes[0];
+    }
+    for (int g = 0; g < groups; ++g) {
+      for (int r = 0; r < Rows; ++r) store(scores + r * key_tile + j + g * width, sum[g][r]);
     }
   }
 }
 
 // Columns [c, c + Strip vectors) of direct_sums.
 template <typename T, int Rows, int Strip>
-void direct_sums_strip(float* sums, std::int64_t sums_stride, const float* weights, const T* values,
-                       std::int64_t count, std::int64_t head_dim, std::int64_t c) {
+void direct_sums_strip(float* sums, std::int64_t sums_stride, const float* weights,
+                       const KeyTile& tile, std::int64_t count, std::int64_t c,
+                       const KeyTile* ahead) {
   constexpr int width = Vector::width;
   const auto place = [&](int r, int s) {
     const std::int64_t column = c + s * width;
@@ -128,12 +130,14 @@ void direct_sums_strip(float* sums, std::int64_t sums_stride, const float* weigh
     for (int s = 0; s < Strip; ++s) sum[r][s] = load(place(r, s));
   }
   for (std::int64_t j = 0; j < count; ++j) {
+    const T* from = static_cast<const T*>(tile.values[j]) + c;
     Vector value[Strip];
-    for (int s = 0; s < Strip; ++s) value[s] = load(values + j * head_dim + c + s * width);
+    for (int s = 0; s < Strip; ++s) value[s] = load(from + s * width);
     for (int r = 0; r < Rows; ++r) {
       const Vector weight = broadcast(weights[r * key_tile + j]);
       for (int s = 0; s < Strip; ++s) sum[r][s] = fma(weight, value[s], sum[r][s]);
     }
+    if (ahead != nullptr) prefetch<T>(ahead->values + j, 1, c, c + Strip * width);
   }
   for (int r = 0; r < Rows; ++r) {
     for (int s = 0; s < Strip; ++s) store(place(r, s), sum[r][s]);
@@ -141,27 +145,24 @@ void direct_sums_strip(float* sums, std::int64_t sums_stride, const float* weigh
 }
 
 template <typename T, int Rows>
-void direct_sums(float* sums, std::int64_t sums_stride, const float* weights, const void* from,
-                 std::int64_t first, std::int64_t count, std::int64_t head_dim, const void* ahead) {
+void direct_sums(float* sums, std::int64_t sums_stride, const float* weights, const KeyTile& tile,
+                 std::int64_t count, std::int64_t head_dim, const KeyTile* ahead) {
   constexpr int width = Vector::width;
   constexpr int strip = Vector::registers >= 32 ? 4 : 2;
-  const T* values = static_cast<const T*>(from);
-  weights += first;
-  if (ahead != nullptr) prefetch_row<T>(ahead, 0, count * head_dim);
   std::int64_t c = 0;
   for (; c + strip * width <= head_dim; c += strip * width) {
-    direct_sums_strip<T, Rows, strip>(sums, sums_stride, weights, values, count, head_dim, c);
+    direct_sums_strip<T, Rows, strip>(sums, sums_stride, weights, tile, count, c, ahead);
   }
   for (; c + width <= head_dim; c += width) {
-    direct_sums_strip<T, Rows, 1>(sums, sums_stride, weights, values, count, head_dim, c);
+    direct_sums_strip<T, Rows, 1>(sums, sums_stride, weights, tile, count, c, ahead);
   }
   for (; c < head_dim; ++c) {
     for (int r = 0; r < Rows; ++r) {
       float* place = sums + c / 32 * sums_stride + r * 32 + c % 32;
       Vector sum = broadcast(*place);
       for (std::int64_t j = 0; j < count; ++j) {
-        sum = fma(broadcast(weights[r * key_tile + j]),
-                  broadcast(load_one(values + j * head_dim + c)), sum);
+        const float value = load_one(static_cast<const T*>(tile.values[j]) + c);
+        sum = fma(broadcast(weights[r * key_tile + j]), broadcast(value), sum);
       }
       float lanes[width];
       store(lanes, sum);
