@@ -40,6 +40,7 @@ FinishedRequest answer(std::int64_t line) {
   std::mt19937_64 random(static_cast<std::uint64_t>(line));
   FinishedRequest result;
   result.key.offset = line * 100;
+  result.line_bytes = 100;
   result.id = "request-" + std::to_string(line);
   for (int i = 0; i < 64; ++i) {
     result.prompt_token_ids.push_back(static_cast<std::int32_t>(random() % 49152));
@@ -114,7 +115,6 @@ void write_spool() {
   for (const FinishedRequest& result : answers()) {
     spool.put(FinishedRequest(result));
   }
-  spool.put(RangeLines{0, results_each * 100, results_each});
   spool.close();
 }
 

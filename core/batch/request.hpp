@@ -19,8 +19,9 @@ struct RequestKey {
 
 struct Request {
   RequestKey key;
-  std::int64_t index = 0;  // the reader's numbering; the engine hands it back untouched
-  std::string id;          // the user's name for the line, or empty
+  std::int64_t index = 0;       // the reader's numbering; the engine hands it back untouched
+  std::int64_t line_bytes = 0;  // of the line, newline included; handed back untouched too
+  std::string id;               // the user's name for the line, or empty
   std::vector<std::int32_t> prompt_tokens;
   SamplingParams sampling;
   // A line that cannot be run (malformed, too long). The engine passes it to the sink in its turn.
@@ -56,6 +57,7 @@ struct Completion {
 struct FinishedRequest {
   RequestKey key;
   std::int64_t index = 0;
+  std::int64_t line_bytes = 0;
   std::string id;
   std::vector<std::int32_t> prompt_token_ids;
   std::vector<Completion> completions;  // by number; empty when `error` is set

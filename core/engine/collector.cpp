@@ -72,6 +72,7 @@ void Collector::arrived(std::shared_ptr<const Request> request) {
   auto record = std::make_unique<RequestRecord>();
   record->finished.key = request->key;
   record->finished.index = request->index;
+  record->finished.line_bytes = request->line_bytes;
   record->finished.id = request->id;
   record->finished.arrived_seconds = seconds_();
   record->unfinished = request->sampling.n;
@@ -85,6 +86,7 @@ void Collector::refused(Request&& request) {
   FinishedRequest finished;
   finished.key = request.key;
   finished.index = request.index;
+  finished.line_bytes = request.line_bytes;
   finished.id = std::move(request.id);
   finished.prompt_token_ids = std::move(request.prompt_tokens);
   finished.error = std::move(request.error);

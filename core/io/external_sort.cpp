@@ -8,7 +8,7 @@
 namespace millrace {
 namespace {
 
-static_assert(sizeof(SpoolEntry) == 24 && std::is_trivially_copyable_v<SpoolEntry>);
+static_assert(sizeof(SpoolEntry) == 32 && std::is_trivially_copyable_v<SpoolEntry>);
 
 bool before(const SpoolEntry& a, const SpoolEntry& b) {
   return std::tie(a.line_offset, a.file, a.position) < std::tie(b.line_offset, b.file, b.position);

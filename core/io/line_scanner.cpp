@@ -46,12 +46,13 @@ std::optional<LineScanner::Line> LineScanner::next() {
     if (length > max_line_bytes_) {
       line.too_long = true;
       skip_line(std::numeric_limits<std::int64_t>::max());
+      line.bytes = at_ - line.offset;
       return line;
     }
     if (newline != std::string_view::npos || !extend(line.offset)) {
       line.text = bytes.substr(0, length);
-      at_ = line.offset + static_cast<std::int64_t>(length) +
-            (newline != std::string_view::npos ? 1 : 0);
+      line.bytes = static_cast<std::int64_t>(length) + (newline != std::string_view::npos ? 1 : 0);
+      at_ = line.offset + line.bytes;
       if (line.offset == 0 && line.text.starts_with("\xEF\xBB\xBF")) {
         line.text.remove_prefix(3);
       }

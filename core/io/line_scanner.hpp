@@ -27,6 +27,7 @@ class LineScanner {
 
   struct Line {
     std::int64_t offset = 0;  // of its first byte in the file
+    std::int64_t bytes = 0;   // to where the next line begins: newline included
     // Without the newline, and without a byte order mark at the start of the file. Valid until the
     // next call. Empty when too_long.
     std::string_view text;

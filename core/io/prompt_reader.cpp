@@ -24,12 +24,10 @@ std::int64_t memory_bytes(const Request& request) {
 class PromptReader::Impl {
  public:
   Impl(PromptReaderOptions options, PromptLineParser parser,
-       std::function<std::optional<ByteRange>()> next_range,
-       std::function<void(const RangeLines&)> count_lines)
+       std::function<std::optional<ByteRange>()> next_range)
       : options_(std::move(options)),
         parser_(std::move(parser)),
         next_range_(std::move(next_range)),
-        count_lines_(std::move(count_lines)),
         scanner_(options_.path, options_.max_line_bytes),
         thread_([this] { run(); }) {}
 
@@ -102,6 +100,7 @@ class PromptReader::Impl {
                             ? PromptLineParser::too_long(line->offset, options_.max_line_bytes)
                             : parser_.parse(line->offset, line->text);
       request.index = lines++;
+      request.line_bytes = line->bytes;
       if (!push(std::move(request))) {
         return false;
       }
@@ -110,7 +109,6 @@ class PromptReader::Impl {
       ++lines_read_;
     }
     bytes_read_ += range.end - counted_to;
-    count_lines_({range.begin, range.end, lines});
     return true;
   }
 
@@ -135,7 +133,6 @@ class PromptReader::Impl {
   const PromptReaderOptions options_;
   PromptLineParser parser_;
   std::function<std::optional<ByteRange>()> next_range_;
-  std::function<void(const RangeLines&)> count_lines_;
   LineScanner scanner_;
   std::atomic<std::int64_t> bytes_read_{0};
   std::atomic<std::int64_t> lines_read_{0};
@@ -152,10 +149,8 @@ class PromptReader::Impl {
 };
 
 PromptReader::PromptReader(PromptReaderOptions options, PromptLineParser parser,
-                           std::function<std::optional<ByteRange>()> next_range,
-                           std::function<void(const RangeLines&)> count_lines)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(parser), std::move(next_range),
-                                   std::move(count_lines))) {}
+                           std::function<std::optional<ByteRange>()> next_range)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(parser), std::move(next_range))) {}
 PromptReader::~PromptReader() = default;
 bool PromptReader::take(std::vector<Request>& out, std::size_t limit) {
   return impl_->take(out, limit);

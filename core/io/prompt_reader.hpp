@@ -18,7 +18,6 @@
 #include "comm/work_server.hpp"
 #include "core/engine/request_source.hpp"
 #include "core/io/prompt_line.hpp"
-#include "core/io/spool.hpp"
 
 namespace millrace {
 
@@ -34,10 +33,8 @@ struct PromptReaderOptions {
 class PromptReader : public RequestSource {
  public:
   // `next_range` (WorkClient::next) is called on the reader's thread until it returns nothing.
-  // `count_lines` (SpoolWriter::put) is called there after the last line of a range was queued.
   PromptReader(PromptReaderOptions options, PromptLineParser parser,
-               std::function<std::optional<ByteRange>()> next_range,
-               std::function<void(const RangeLines&)> count_lines);
+               std::function<std::optional<ByteRange>()> next_range);
   // Stops the thread, also when requests are left; waits for a call of `next_range` to return.
   ~PromptReader() override;
   PromptReader(const PromptReader&) = delete;

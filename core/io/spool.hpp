@@ -1,6 +1,6 @@
-// The journal of finished work. Each replica's leader appends every finished request, and the line
-// count of every range of the prompt file it has read, to a file of its own in OUTPUT.spool/; the
-// merge makes the result file of them, and a later run can learn from them what is done.
+// The journal of finished work. Each replica's leader appends every finished request, with the
+// bytes of the prompt file that it answers, to a file of its own in OUTPUT.spool/; the merge makes
+// the result file of them, and a later run learns from them what is left to do (spool_index.hpp).
 //
 // A spool file is the 8 bytes "millrspl" and then frames, all little-endian:
 //
@@ -29,22 +29,15 @@ inline constexpr std::uint32_t spool_schema_version = 1;
 
 // The first frame of each spool file.
 struct SpoolHeader {
-  std::string fingerprint;        // of model, prompts and settings: what must be equal to resume
-  std::int64_t prompt_begin = 0;  // the bytes of the prompt file whose lines the job answers
+  std::string fingerprint;  // of model, prompts and settings: what must be equal to resume
+  // The bytes of the prompt file whose lines the job answers; a line begins at `prompt_begin`.
+  std::int64_t prompt_begin = 0;
   std::int64_t prompt_end = 0;
   std::int32_t run = 0;  // 0 for the first attempt, counted up by each resume
   std::int32_t replica = 0;
 };
 
-// How many lines begin in bytes [begin, end) of the prompt file.
-struct RangeLines {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  std::int64_t lines = 0;
-  friend bool operator==(const RangeLines&, const RangeLines&) = default;
-};
-
-enum class FrameType : std::uint32_t { header = 1, range = 2, request = 3 };
+enum class FrameType : std::uint32_t { header = 1, request = 2 };
 
 // OUTPUT.spool, the folder of all spool files of the job that writes `output`.
 std::filesystem::path spool_folder(const std::filesystem::path& output);
@@ -74,9 +67,8 @@ class SpoolWriter : public ResultSink {
   SpoolWriter(const SpoolWriter&) = delete;
   SpoolWriter& operator=(const SpoolWriter&) = delete;
 
-  // Both queue a record and wait while the queue is full. Any thread.
+  // Queues it; waits while the queue is full. Any thread.
   void put(FinishedRequest&& request) override;
-  void put(const RangeLines& range);
   // Blocks until everything added before is on the disk. Throws what went wrong.
   void flush();
   // flush(), then ends the thread and closes the file. Nothing may be added afterwards.
@@ -89,11 +81,12 @@ class SpoolWriter : public ResultSink {
   std::unique_ptr<Impl> impl_;
 };
 
-// Where a request's payload lies, and which line it answers.
+// A finished request's place in the prompt file and in the spool.
 struct SpoolEntry {
-  std::int64_t line_offset = 0;  // byte offset of the line in the prompt file
+  std::int64_t line_offset = 0;  // of the line in the prompt file
+  std::int64_t line_bytes = 0;   // to where the next line begins
   std::int64_t position = 0;     // of the payload in the spool file
-  std::uint32_t bytes = 0;
+  std::uint32_t bytes = 0;       // of the payload
   std::uint32_t file = 0;  // which spool file: for those who read several; the reader leaves it 0
 };
 
@@ -116,12 +109,8 @@ class SpoolReader {
 
   const SpoolHeader& header() const;
 
-  // The next sound frame; exactly one of `range` and `request` is set. Empty at the end.
-  struct Record {
-    std::optional<RangeLines> range;
-    std::optional<SpoolEntry> request;  // where it is: read_request() of spool_frame.hpp decodes it
-  };
-  std::optional<Record> next();
+  // The next sound frame (read_request() of spool_frame.hpp decodes it). Empty at the end.
+  std::optional<SpoolEntry> next();
 
   // Complete once next() has returned empty.
   const SpoolDamage& damage() const;

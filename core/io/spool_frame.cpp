@@ -101,17 +101,10 @@ void append_frame(std::vector<std::byte>& out, const SpoolHeader& header) {
   });
 }
 
-void append_frame(std::vector<std::byte>& out, const RangeLines& range) {
-  append(out, FrameType::range, [&](ByteWriter& payload) {
-    payload.value(range.begin);
-    payload.value(range.end);
-    payload.value(range.lines);
-  });
-}
-
 void append_frame(std::vector<std::byte>& out, const FinishedRequest& request) {
   append(out, FrameType::request, [&](ByteWriter& payload) {
     payload.value(request.key.offset);
+    payload.value(request.line_bytes);
     payload.text(request.id);
     payload.text(request.error);
     payload.value(request.arrived_seconds);
@@ -158,20 +151,11 @@ SpoolHeader decode_spool_header(std::span<const std::byte> payload) {
   return header;
 }
 
-RangeLines decode_range(std::span<const std::byte> payload) {
-  ByteReader in(payload);
-  RangeLines range;
-  range.begin = in.value<std::int64_t>();
-  range.end = in.value<std::int64_t>();
-  range.lines = in.value<std::int64_t>();
-  in.expect_end();
-  return range;
-}
-
 FinishedRequest decode_request(std::span<const std::byte> payload) {
   ByteReader in(payload);
   FinishedRequest request;
   request.key.offset = in.value<std::int64_t>();
+  request.line_bytes = in.value<std::int64_t>();
   request.id = in.text();
   request.error = in.text();
   request.arrived_seconds = in.value<double>();
@@ -198,8 +182,15 @@ FinishedRequest read_request(const PosixFile& file, const SpoolEntry& entry) {
                   entry.position);
 }
 
-std::int64_t decode_line_offset(std::span<const std::byte> payload) {
-  return ByteReader(payload).value<std::int64_t>();
+SpoolEntry decode_line(std::span<const std::byte> payload) {
+  ByteReader in(payload);
+  SpoolEntry entry;
+  entry.line_offset = in.value<std::int64_t>();
+  entry.line_bytes = in.value<std::int64_t>();
+  if (entry.line_offset < 0 || entry.line_bytes <= 0) {
+    throw CodecError("no such line");
+  }
+  return entry;
 }
 
 }  // namespace millrace

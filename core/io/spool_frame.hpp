@@ -27,7 +27,6 @@ struct FrameHeader {
 // Appends a frame with the payload that encode_* makes. Throws UserError for a payload above
 // max_payload_bytes.
 void append_frame(std::vector<std::byte>& out, const SpoolHeader& header);
-void append_frame(std::vector<std::byte>& out, const RangeLines& range);
 void append_frame(std::vector<std::byte>& out, const FinishedRequest& request);
 
 // The header in the first frame_header_bytes of `bytes`; empty when their checksum does not match.
@@ -35,11 +34,10 @@ std::optional<FrameHeader> decode_frame_header(std::span<const std::byte> bytes)
 
 // The payloads. Throw CodecError for bytes that are not one.
 SpoolHeader decode_spool_header(std::span<const std::byte> payload);
-RangeLines decode_range(std::span<const std::byte> payload);
 FinishedRequest decode_request(std::span<const std::byte> payload);
 // The request that a SpoolReader of `file` found at `entry`. Throws UserError when it is not there.
 FinishedRequest read_request(const PosixFile& file, const SpoolEntry& entry);
-// Only the line's byte offset, which stands first.
-std::int64_t decode_line_offset(std::span<const std::byte> payload);
+// Only which line it answers, which stands first; the entry's place in the spool is left 0.
+SpoolEntry decode_line(std::span<const std::byte> payload);
 
 }  // namespace millrace

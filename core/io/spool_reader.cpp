@@ -65,15 +65,14 @@ class SpoolReader::Impl {
   const SpoolHeader& header() const { return header_; }
   const SpoolDamage& damage() const { return damage_; }
 
-  std::optional<Record> next() {
+  std::optional<SpoolEntry> next() {
     while (const std::optional<Frame> frame = next_frame()) {
       try {
-        if (frame->type == FrameType::range) {
-          return Record{decode_range(payload_), std::nullopt};
-        }
         if (frame->type == FrameType::request) {
-          return Record{std::nullopt, SpoolEntry{decode_line_offset(payload_), frame->position,
-                                                 frame->payload_bytes, 0}};
+          SpoolEntry entry = decode_line(payload_);
+          entry.position = frame->position;
+          entry.bytes = frame->payload_bytes;
+          return entry;
         }
       } catch (const CodecError&) {
       }
@@ -142,7 +141,7 @@ SpoolReader::~SpoolReader() = default;
 SpoolReader::SpoolReader(SpoolReader&&) noexcept = default;
 SpoolReader& SpoolReader::operator=(SpoolReader&&) noexcept = default;
 const SpoolHeader& SpoolReader::header() const { return impl_->header(); }
-std::optional<SpoolReader::Record> SpoolReader::next() { return impl_->next(); }
+std::optional<SpoolEntry> SpoolReader::next() { return impl_->next(); }
 const SpoolDamage& SpoolReader::damage() const { return impl_->damage(); }
 
 }  // namespace millrace

@@ -2,6 +2,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -60,6 +61,10 @@ class SpoolWriter::Impl {
   ~Impl() { stop(); }
 
   void put(FinishedRequest&& request) {
+    if (request.line_bytes <= 0) {
+      throw std::logic_error(
+          "a finished request must say which bytes of the prompt file it answers");
+    }
     const std::int64_t bytes = memory_bytes(request);
     std::unique_lock lock(mutex_);
     // One request larger than the whole queue may enter an empty one.
@@ -69,14 +74,6 @@ class SpoolWriter::Impl {
     rethrow();
     requests_.push_back(std::move(request));
     queued_bytes_ += bytes;
-    ++added_;
-    work_.notify_one();
-  }
-
-  void put(const RangeLines& range) {
-    const std::lock_guard lock(mutex_);
-    rethrow();
-    ranges_.push_back(range);
     ++added_;
     work_.notify_one();
   }
@@ -127,20 +124,17 @@ class SpoolWriter::Impl {
   }
 
   void loop() {
-    std::int64_t written = 0;  // records
+    std::int64_t written = 0;  // requests
     auto sync_due = Clock::time_point::max();
     std::unique_lock lock(mutex_);
     for (;;) {
-      const auto has_work = [&] {
-        return ending_ || !requests_.empty() || !ranges_.empty() || sync_until_ > synced_;
-      };
+      const auto has_work = [&] { return ending_ || !requests_.empty() || sync_until_ > synced_; };
       if (sync_due == Clock::time_point::max()) {
         work_.wait(lock, has_work);
       } else {
         work_.wait_until(lock, sync_due, has_work);
       }
       const auto requests = std::exchange(requests_, {});
-      const auto ranges = std::exchange(ranges_, {});
       queued_bytes_ = 0;
       const bool ending = ending_;
       const bool sync_wanted = sync_until_ > synced_ || ending;
@@ -153,11 +147,8 @@ class SpoolWriter::Impl {
           write_buffer();
         }
       }
-      for (const RangeLines& range : ranges) {
-        append_frame(buffer_, range);
-      }
       write_buffer();
-      written += static_cast<std::int64_t>(requests.size() + ranges.size());
+      written += static_cast<std::int64_t>(requests.size());
       const auto now = Clock::now();
       if (sync_due == Clock::time_point::max() && written > durable_) {
         sync_due = now + std::chrono::duration_cast<Clock::duration>(
@@ -172,7 +163,7 @@ class SpoolWriter::Impl {
       lock.lock();
       synced_ = durable_;
       room_.notify_all();
-      if (ending && requests_.empty() && ranges_.empty()) {
+      if (ending && requests_.empty()) {
         return;
       }
     }
@@ -191,16 +182,15 @@ class SpoolWriter::Impl {
   PosixFile file_;
   std::filesystem::path path_;
   std::vector<std::byte> buffer_;
-  std::int64_t durable_ = 0;  // records that are on the disk
+  std::int64_t durable_ = 0;  // requests that are on the disk
 
   std::mutex mutex_;
   std::condition_variable work_;  // for the writer: something to do
   std::condition_variable room_;  // for the others: room in the queue, a sync done, an error
   std::vector<FinishedRequest> requests_;
-  std::vector<RangeLines> ranges_;
   std::int64_t queued_bytes_ = 0;
-  std::int64_t added_ = 0;       // records put so far
-  std::int64_t sync_until_ = 0;  // flush() waits for so many records
+  std::int64_t added_ = 0;       // requests put so far
+  std::int64_t sync_until_ = 0;  // flush() waits for so many of them
   std::int64_t synced_ = 0;      // durable_, for flush()
   bool ending_ = false;
   std::exception_ptr error_;
@@ -211,7 +201,6 @@ SpoolWriter::SpoolWriter(SpoolWriterOptions options)
     : impl_(std::make_unique<Impl>(std::move(options))) {}
 SpoolWriter::~SpoolWriter() = default;
 void SpoolWriter::put(FinishedRequest&& request) { impl_->put(std::move(request)); }
-void SpoolWriter::put(const RangeLines& range) { impl_->put(range); }
 void SpoolWriter::flush() { impl_->flush(); }
 void SpoolWriter::close() { impl_->close(); }
 const std::filesystem::path& SpoolWriter::path() const { return impl_->path(); }

@@ -88,9 +88,8 @@ class Feed : public RequestSource {
          .max_model_len = static_cast<std::int32_t>(plan_.options.max_model_len),
          .vocab_size = static_cast<std::int32_t>(plan_.model.spec.vocab_size)},
         plan_.sampling, text_.tokenizer, render_chat());
-    reader_.emplace(
-        PromptReaderOptions{.path = prompts_.path.native()}, std::move(parser),
-        [this] { return work_->next(); }, [this](const RangeLines& lines) { spool_.put(lines); });
+    reader_.emplace(PromptReaderOptions{.path = prompts_.path.native()}, std::move(parser),
+                    [this] { return work_->next(); });
   }
 
   bool take(std::vector<Request>& out, std::size_t limit) override {

@@ -57,11 +57,13 @@ inline void write_file(const std::filesystem::path& path, std::string_view text)
   std::ofstream(path, std::ios::binary) << text;
 }
 
-// A result that depends on the line's offset alone and has something of everything: every third has
-// two completions, every fifth failed, texts hold NUL, quotes, several scripts and broken UTF-8.
+// A result of a line of 10 bytes that depends on the line's offset alone and has something of
+// everything: every third has two completions, every fifth failed, texts hold NUL, quotes, several
+// scripts and broken UTF-8.
 inline FinishedRequest sample_result(std::int64_t offset) {
   FinishedRequest result;
   result.key.offset = offset;
+  result.line_bytes = 10;
   if (offset % 2 == 0) {
     result.id = "line-" + std::to_string(offset);
   }
@@ -113,7 +115,7 @@ inline bool same(const Completion& a, const Completion& b) {
                             [](const auto& x, const auto& y) { return same(x, y); });
 }
 
-// Equal but for `index`, which no file keeps.
+// Equal but for `index` and `line_bytes`, which no result file keeps.
 inline bool same(const FinishedRequest& a, const FinishedRequest& b) {
   return a.key == b.key && a.id == b.id && a.prompt_token_ids == b.prompt_token_ids &&
          a.error == b.error && a.arrived_seconds == b.arrived_seconds &&

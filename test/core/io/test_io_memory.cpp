@@ -67,13 +67,13 @@ void run_job(const TemporaryFolder& folder, const Tokenizer& tokenizer, std::int
           const std::int64_t begin = next;
           next = std::min(begin + (1 << 20), bytes);
           return begin < bytes ? std::optional(ByteRange{begin, next}) : std::nullopt;
-        },
-        [&](const RangeLines& range) { spool.put(range); });
+        });
     std::vector<Request> requests;
     for (reader.wait(); reader.take(requests, 64); reader.wait()) {
       for (Request& request : requests) {
         FinishedRequest finished;
         finished.key = request.key;
+        finished.line_bytes = request.line_bytes;
         finished.id = std::move(request.id);
         finished.error = std::move(request.error);
         Completion completion;

@@ -37,6 +37,7 @@ class Lines : public testing::Test {
     for (const std::int64_t end : cuts) {
       scanner.start(begin, end);
       while (const auto line = scanner.next()) {
+        EXPECT_EQ(line->offset + line->bytes, scanner.position());
         found.push_back({line->offset, std::string(line->text), line->too_long});
       }
       begin = end;

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "core/io/external_sort.hpp"
+#include "core/io/spool_index.hpp"
 #include "kernels/base/error.hpp"
 #include "test/core/io/samples.hpp"
 
@@ -32,9 +33,6 @@ class Merge : public testing::Test {
     for (std::int64_t offset = begin; offset < end; offset += line_bytes) {
       writer.put(sample_result(offset));
     }
-  }
-  static RangeLines range(std::int64_t begin, std::int64_t end) {
-    return {begin, end, (end - begin) / line_bytes};
   }
 
   std::vector<std::int64_t> merge(std::int64_t memory_bytes = 1 << 20) const {
@@ -71,74 +69,77 @@ TEST_F(Merge, PutsResultsOfManyReplicasIntoTheOrderOfTheFile) {
   for (const std::int64_t offset : shuffled) {
     writers[random() % 7]->put(sample_result(offset));
   }
-  for (std::int64_t begin = 0; begin < prompt_bytes; begin += 1000) {
-    writers[random() % 7]->put(range(begin, begin + 1000));
-  }
   for (auto& writer : writers) {
     writer->close();
   }
   EXPECT_EQ(merge(), all_lines());
-  EXPECT_EQ(merge(24 * 50), all_lines()) << "in ten runs through a temporary file";
+  EXPECT_EQ(merge(32 * 50), all_lines()) << "in ten runs through a temporary file";
   EXPECT_EQ(merge(1), all_lines()) << "in as many runs as lines";
 }
 
 TEST_F(Merge, TakesWhatSeveralRunsFinished) {
-  // The first run died inside its second range; the next one cut the file differently, answered
-  // what was left, and counted again.
   auto first = writer(0, 0);
   answer(*first, 0, 1000);
-  first->put(range(0, 1000));
-  answer(*first, 1000, 1500);
-  first->put(range(1000, 3000));
+  answer(*first, 1100, 1500);
   first->close();
+  SpoolIndex left(folder_ / "spool", 1000);
+  EXPECT_THAT(unanswered_ranges(left),
+              testing::ElementsAre(ByteRange{1000, 1100}, ByteRange{1500, prompt_bytes}));
   auto second = writer(0, 1);
   answer(*second, 1500, prompt_bytes);
-  second->put(range(0, 700));
-  second->put(range(700, 2500));
-  second->put(range(2500, 5000));
+  answer(*second, 1000, 1100);
   second->close();
   EXPECT_EQ(merge(), all_lines());
+  SpoolIndex done(folder_ / "spool", 1000);
+  EXPECT_THAT(unanswered_ranges(done), testing::IsEmpty());
+  EXPECT_EQ(done.results(), prompt_bytes / line_bytes);
+}
+
+TEST_F(Merge, OfAnEmptyPromptFileIsEmpty) {
+  SpoolWriterOptions options;
+  options.folder = folder_ / "spool";
+  SpoolWriter(options).close();
+  EXPECT_TRUE(merge().empty());
 }
 
 TEST_F(Merge, AMissingLineIsNamed) {
   auto spool = writer(0);
   answer(*spool, 0, 2000);
   answer(*spool, 2010, prompt_bytes);
-  spool->put(range(0, 1500));
-  spool->put(range(1500, 5000));
+  spool->close();
+  EXPECT_THAT(
+      [&] { merge(); },
+      ThrowsMessage<UserError>(HasSubstr(
+          "10 bytes of the prompt file have none (in 1 places, the first bytes 2000 to 2010)")));
+}
+
+TEST_F(Merge, MissingEndsAreNamed) {
+  auto spool = writer(0);
+  answer(*spool, 20, prompt_bytes - 30);
   spool->close();
   EXPECT_THAT([&] { merge(); },
-              ThrowsMessage<UserError>(testing::AllOf(
-                  HasSubstr("1 lines have none"),
-                  HasSubstr("bytes 1500 to 5000 of the prompt file: 350 lines, 349 results"))));
+              ThrowsMessage<UserError>(HasSubstr(
+                  "50 bytes of the prompt file have none (in 2 places, the first bytes 0 to 20)")));
 }
 
 TEST_F(Merge, ALineAnsweredTwiceIsNamed) {
   auto spool = writer(0);
   answer(*spool, 0, prompt_bytes);
   spool->put(sample_result(40));
-  spool->put(range(0, 5000));
   spool->close();
   EXPECT_THAT([&] { merge(); },
-              ThrowsMessage<UserError>(HasSubstr("1 results are for a line that has one already")));
+              ThrowsMessage<UserError>(HasSubstr(
+                  "1 results are for lines that have one already (the first at byte 40)")));
 }
 
 TEST_F(Merge, AMissingAndADoubleLineDoNotCancelOut) {
   auto spool = writer(0);
   answer(*spool, 10, prompt_bytes);
   spool->put(sample_result(40));
-  spool->put(range(0, 5000));
   spool->close();
-  EXPECT_THAT([&] { merge(); }, ThrowsMessage<UserError>(HasSubstr(
-                                    "1 lines have none, 1 results are for a line that has one")));
-}
-
-TEST_F(Merge, AnUnreadPartOfTheFileIsAnError) {
-  auto spool = writer(0);
-  answer(*spool, 0, 4000);
-  spool->put(range(0, 4000));
-  spool->close();
-  EXPECT_THAT([&] { merge(); }, ThrowsMessage<UserError>(HasSubstr("not read to its end")));
+  EXPECT_THAT([&] { merge(); },
+              ThrowsMessage<UserError>(testing::AllOf(HasSubstr("10 bytes of the prompt file"),
+                                                      HasSubstr("1 results are for lines"))));
 }
 
 TEST_F(Merge, FilesOfAnotherJobAreRefused) {
@@ -153,22 +154,10 @@ TEST_F(Merge, NoSpoolIsAnError) {
 
 TEST_F(Merge, ALostResultOfADamagedSpoolIsReportedAsDamage) {
   auto spool = writer(0);
-  spool->put(range(0, 5000));
   answer(*spool, 0, prompt_bytes);
   spool->close();
   std::filesystem::resize_file(spool->path(), std::filesystem::file_size(spool->path()) - 3);
   EXPECT_THAT([&] { merge(); }, ThrowsMessage<UserError>(HasSubstr("bytes torn off")));
-}
-
-TEST(Tile, FindsTheWayThroughOverlappingRanges) {
-  const std::vector<RangeLines> ranges = {{0, 100, 1}, {0, 80, 2}, {100, 150, 3}, {80, 200, 4}};
-  const auto tiles = tile(ranges, 0, 200);
-  ASSERT_TRUE(tiles);
-  EXPECT_THAT(*tiles, testing::ElementsAre(RangeLines{0, 80, 2}, RangeLines{80, 200, 4}));
-  EXPECT_FALSE(tile(ranges, 0, 201));
-  EXPECT_TRUE(tile({}, 5, 5));
-  EXPECT_FALSE(tile({}, 0, 5));
-  EXPECT_FALSE(tile(std::vector<RangeLines>{{0, 0, 0}}, 0, 5)) << "an empty range leads nowhere";
 }
 
 TEST(EntrySorter, OfNothingGivesNothing) {

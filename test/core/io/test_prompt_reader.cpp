@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
-#include <mutex>
 #include <thread>
 
 #include "core/batch/request.hpp"
@@ -25,20 +24,15 @@ class PromptFile : public testing::Test {
     return tokenizer;
   }
 
-  // Reads the given ranges of the file; the line counts go to counts_.
+  // Reads the given ranges of the file.
   std::unique_ptr<PromptReader> reader(std::vector<ByteRange> ranges) {
     PromptLineParser parser({prompt_format(options_.path), 100, 1 << 20}, {}, tokenizer(), {});
     ranges_ = std::move(ranges);
     next_range_ = 0;
     return std::make_unique<PromptReader>(
-        options_, std::move(parser),
-        [this]() -> std::optional<ByteRange> {
+        options_, std::move(parser), [this]() -> std::optional<ByteRange> {
           const std::size_t range = next_range_++;
           return range < ranges_.size() ? std::optional(ranges_[range]) : std::nullopt;
-        },
-        [this](const RangeLines& range) {
-          const std::lock_guard lock(mutex_);
-          counts_.push_back(range);
         });
   }
 
@@ -59,11 +53,9 @@ class PromptFile : public testing::Test {
   PromptReaderOptions options_;
   std::vector<ByteRange> ranges_;
   std::atomic<std::size_t> next_range_{0};
-  std::mutex mutex_;
-  std::vector<RangeLines> counts_;
 };
 
-TEST_F(PromptFile, GivesEachLineOnceWithItsOffsetAndCountsRanges) {
+TEST_F(PromptFile, GivesEachLineOnceWithItsPlaceInTheFile) {
   write("p.txt", "one\ntwo\n\nfour");
   const auto prompts = reader({{0, 2}, {2, 9}, {9, 13}});
   const std::vector<Request> requests = read_all(*prompts);
@@ -72,7 +64,12 @@ TEST_F(PromptFile, GivesEachLineOnceWithItsOffsetAndCountsRanges) {
   EXPECT_EQ(requests[1].prompt_tokens, tokenizer().encode("two", true));
   EXPECT_EQ(requests[2].error, "the line is empty");
   EXPECT_EQ(requests[3].key.offset, 9);
-  EXPECT_THAT(counts_, ElementsAre(RangeLines{0, 2, 1}, RangeLines{2, 9, 2}, RangeLines{9, 13, 1}));
+  std::int64_t next = 0;
+  for (const Request& request : requests) {
+    EXPECT_EQ(request.key.offset, next) << "lines tile the file";
+    next += request.line_bytes;
+  }
+  EXPECT_EQ(next, 13);
   EXPECT_EQ(prompts->bytes_read(), 13);
   EXPECT_EQ(prompts->lines_read(), 4);
   std::vector<Request> none;
@@ -95,6 +92,7 @@ TEST_F(PromptFile, BadLinesDoNotStopTheOthers) {
   EXPECT_THAT(requests[1].error, HasSubstr("not a JSON object"));
   EXPECT_THAT(requests[2].error, HasSubstr("longer than 40 bytes"));
   EXPECT_THAT(requests[3].prompt_tokens, ElementsAre(2));
+  EXPECT_EQ(requests[2].line_bytes, 101) << "also of a line that is too long";
 }
 
 TEST_F(PromptFile, TenThousandLinesOfWhichSomeAreBadAreAllAccountedFor) {
@@ -127,11 +125,8 @@ TEST_F(PromptFile, TenThousandLinesOfWhichSomeAreBadAreAllAccountedFor) {
     }
   }
   EXPECT_EQ(errors, bad);
-  std::int64_t lines = 0;
-  for (const RangeLines& range : counts_) {
-    lines += range.lines;
-  }
-  EXPECT_EQ(lines, 10'000);
+  EXPECT_EQ(requests.back().key.offset + requests.back().line_bytes,
+            static_cast<std::int64_t>(text.size()));
 }
 
 TEST_F(PromptFile, IsNotReadFarAheadOfTheEngine) {
@@ -154,8 +149,9 @@ TEST_F(PromptFile, IsNotReadFarAheadOfTheEngine) {
 TEST_F(PromptFile, MayBeAbandoned) {
   std::string text(100'000, '\n');
   write("p.txt", text);
-  reader({{0, 100'000}})->wait();
-  EXPECT_TRUE(counts_.empty()) << "a range that was not read to its end is not counted";
+  const auto prompts = reader({{0, 100'000}});
+  prompts->wait();
+  EXPECT_LT(prompts->lines_read(), 100'000) << "and ends here without being read";
 }
 
 TEST_F(PromptFile, ThatShrinksIsAnErrorAfterWhatWasRead) {
