@@ -152,9 +152,11 @@ void Comm::recv(const TensorView& x, int peer, Stream stream) const {
 
 void Comm::send_recv(const TensorView& out, int to, const TensorView& in, int from,
                      Stream stream) const {
-  SendHandle sent = isend(out, to, stream);
-  recv(in, from, stream);
-  sent.wait();
+  check_peer("send_recv", to);
+  check_peer("send_recv", from);
+  if (out.empty() && in.empty()) return;
+  const WaitingIn mark("send_recv");
+  transport(out.empty() ? in : out, "send_recv").send_recv(out, to, in, from, stream);
 }
 
 void Comm::barrier() const {

@@ -90,7 +90,8 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
   const auto settings = effective_settings(config, plan);
   prompts.fingerprint = fingerprint_of(settings, prompts.bytes);
   log_info("{}", plan.explanation);
-  const Grid grid(world, plan.grid.shape);
+  Grid grid(world, plan.grid.shape);
+  grid.bind(plan.device);
   set_threads(grid);
   if (const std::string warning = slow_link_warning(grid); !warning.empty()) {
     log_warning("{}", warning);

@@ -1,0 +1,182 @@
+#include "comm/comm_nccl.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/agree.hpp"
+#include "comm/hosts.hpp"
+#include "comm/nccl_communicator.hpp"
+#include "kernels/base/cuda_check.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace::cuda {
+namespace {
+
+constexpr int arrival_tag = 31'000;
+
+ncclDataType_t data_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return ncclFloat32;
+    case DType::f16:
+      return ncclFloat16;
+    case DType::bf16:
+      return ncclBfloat16;
+    case DType::fp8_e4m3:
+      return ncclFloat8e4m3;
+    case DType::u8:
+      return ncclUint8;
+    case DType::i32:
+      return ncclInt32;
+    case DType::i64:
+      return ncclInt64;
+  }
+  return ncclUint8;
+}
+
+ncclRedOp_t reduction(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::min:
+      return ncclMin;
+    case ReduceOp::max:
+      return ncclMax;
+    default:
+      return ncclSum;
+  }
+}
+
+std::size_t count_of(const TensorView& x) { return static_cast<std::size_t>(x.numel()); }
+
+// NVLink multicast puts a host's GPUs out of service on some platforms when a job dies while it is
+// in use; it is off unless the environment asks for it.
+void settle_environment() { setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/0); }
+
+// Rank 0 hears from every rank before NCCL is entered, so that a rank that is missing has a name:
+// inside NCCL all that can be seen is that somebody is.
+void wait_for_arrivals(const Comm& comm, double limit_seconds) {
+  const std::string host = host_name();
+  if (comm.rank() != 0) return comm.send_bytes(as_bytes(host), 0, arrival_tag);
+  std::vector<bool> arrived(static_cast<std::size_t>(comm.size()));
+  arrived[0] = true;
+  int missing = comm.size() - 1;
+  const auto begin = std::chrono::steady_clock::now();
+  while (missing > 0) {
+    if (const std::optional<Message> message = comm.try_receive(Comm::any_rank, arrival_tag)) {
+      arrived[static_cast<std::size_t>(message->source)] = true;
+      --missing;
+      continue;
+    }
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+    if (waited.count() > limit_seconds) {
+      std::string ranks;
+      for (std::size_t rank = 0; rank < arrived.size(); ++rank) {
+        if (!arrived[rank]) ranks += (ranks.empty() ? "" : ", ") + std::to_string(rank);
+      }
+      throw UserError(
+          "NCCL: after {} seconds rank {} of the {} ranks of a communicator did not arrive",
+          limit_seconds, ranks, comm.size());
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+class NcclTransport : public TensorTransport {
+ public:
+  NcclTransport(const ncclUniqueId& id, const Comm& comm, Device device, double init_seconds)
+      : nccl_(id, comm.rank(), comm.size(), device, init_seconds) {}
+
+  std::string_view name() const override { return "NCCL"; }
+
+  void all_reduce(const TensorView& x, ReduceOp op, Stream stream) override {
+    nccl_.run("all_reduce", [&](ncclComm_t comm) {
+      return ncclAllReduce(x.data(), x.data(), count_of(x), data_type(x.dtype()), reduction(op),
+                           comm, native(stream));
+    });
+  }
+
+  void all_gather(const TensorView& out, const TensorView& in, Stream stream) override {
+    nccl_.run("all_gather", [&](ncclComm_t comm) {
+      return ncclAllGather(in.data(), out.data(), count_of(in), data_type(in.dtype()), comm,
+                           native(stream));
+    });
+  }
+
+  void broadcast(const TensorView& x, int root, Stream stream) override {
+    nccl_.run("broadcast", [&](ncclComm_t comm) {
+      return ncclBroadcast(x.data(), x.data(), count_of(x), data_type(x.dtype()), root, comm,
+                           native(stream));
+    });
+  }
+
+  // In the stream's order, so there is nothing to wait for on the host.
+  std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream stream) override {
+    nccl_.run("send", [&](ncclComm_t comm) {
+      return ncclSend(x.data(), count_of(x), data_type(x.dtype()), peer, comm, native(stream));
+    });
+    return nullptr;
+  }
+
+  void recv(const TensorView& x, int peer, Stream stream) override {
+    nccl_.run("recv", [&](ncclComm_t comm) {
+      return ncclRecv(x.data(), count_of(x), data_type(x.dtype()), peer, comm, native(stream));
+    });
+  }
+
+  // Both in one group: two ranks that send to each other would otherwise each wait for the other.
+  void send_recv(const TensorView& out, int to, const TensorView& in, int from,
+                 Stream stream) override {
+    nccl_.run("send_recv", [&](ncclComm_t comm) {
+      ncclGroupStart();
+      const ncclResult_t sent = out.empty()
+                                    ? ncclSuccess
+                                    : ncclSend(out.data(), count_of(out), data_type(out.dtype()),
+                                               to, comm, native(stream));
+      const ncclResult_t received = in.empty()
+                                        ? ncclSuccess
+                                        : ncclRecv(in.data(), count_of(in), data_type(in.dtype()),
+                                                   from, comm, native(stream));
+      const ncclResult_t ended = ncclGroupEnd();
+      if (sent != ncclSuccess && sent != ncclInProgress) return sent;
+      if (received != ncclSuccess && received != ncclInProgress) return received;
+      return ended;
+    });
+  }
+
+ private:
+  NcclCommunicator nccl_;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device device,
+                                                     const NcclLimits& limits) {
+  settle_environment();
+  wait_for_arrivals(comm, limits.arrival_seconds);
+  ncclUniqueId id{};
+  Bytes bytes;
+  if (comm.rank() == 0) {
+    const ncclResult_t result = ncclGetUniqueId(&id);
+    if (result != ncclSuccess)
+      throw UserError("NCCL does not start: {}", ncclGetErrorString(result));
+    const std::span<const std::byte> raw = std::as_bytes(std::span(&id, 1));
+    bytes.assign(raw.begin(), raw.end());
+  }
+  comm.broadcast_bytes(bytes, 0);
+  std::memcpy(&id, bytes.data(), sizeof(id));
+  return agree(comm, [&] {
+    return std::unique_ptr<TensorTransport>(
+        std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds));
+  });
+}
+
+std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device) {
+  return make_nccl_transport(comm, device, NcclLimits());
+}
+
+}  // namespace millrace::cuda

@@ -1,0 +1,158 @@
+#include "comm/nccl_communicator.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <thread>
+
+#include "kernels/base/cuda_check.hpp"
+
+namespace millrace::cuda {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto poll_interval = std::chrono::milliseconds(1);
+constexpr auto watch_interval = std::chrono::seconds(1);
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+[[noreturn]] void throw_nccl(const char* operation, ncclResult_t result, ncclComm_t comm) {
+  const char* detail = ncclGetLastError(comm);
+  throw std::runtime_error(fmt::format("NCCL {}: {}{}{}", operation, ncclGetErrorString(result),
+                                       detail != nullptr && *detail != '\0' ? ": " : "",
+                                       detail != nullptr ? detail : ""));
+}
+
+// One thread looks after all communicators of the process while there are any.
+class Watch {
+ public:
+  static Watch& instance() {
+    static auto* watch = new Watch();  // lives until the process ends, as its thread may
+    return *watch;
+  }
+
+  void add(NcclCommunicator* communicator) {
+    const std::lock_guard lock(mutex_);
+    watched_.insert(communicator);
+    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  }
+
+  void remove(NcclCommunicator* communicator) {
+    std::thread finished;
+    {
+      const std::lock_guard lock(mutex_);
+      watched_.erase(communicator);
+      if (watched_.empty()) finished = std::move(thread_);
+    }
+    changed_.notify_all();
+    if (finished.joinable()) finished.join();
+  }
+
+ private:
+  void run() {
+    std::unique_lock lock(mutex_);
+    while (!watched_.empty()) {
+      for (NcclCommunicator* communicator : watched_) communicator->abort_if_broken();
+      changed_.wait_for(lock, watch_interval, [this] { return watched_.empty(); });
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::set<NcclCommunicator*> watched_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, int rank, int size, Device device,
+                                   double limit_seconds)
+    : exceptions_at_start_(std::uncaught_exceptions()) {
+  use_device(device);
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  const ncclResult_t begun = ncclCommInitRankConfig(&handle_, size, id, rank, &config);
+  if (begun != ncclSuccess && begun != ncclInProgress) throw_nccl("init", begun, handle_);
+  const Clock::time_point begin = Clock::now();
+  ncclResult_t state = ncclInProgress;
+  while (state == ncclInProgress) {
+    const ncclResult_t asked = ncclCommGetAsyncError(handle_, &state);
+    if (asked != ncclSuccess) state = asked;
+    if (state != ncclInProgress) break;
+    if (seconds_since(begin) > limit_seconds) {
+      ncclCommAbort(handle_);
+      throw std::runtime_error(
+          fmt::format("NCCL init: not connected after {} seconds (rank {} of {}, {})",
+                      limit_seconds, rank, size, to_string(device)));
+    }
+    std::this_thread::sleep_for(poll_interval);
+  }
+  if (state != ncclSuccess) {
+    const std::string detail = ncclGetLastError(handle_);
+    ncclCommAbort(handle_);
+    throw std::runtime_error(fmt::format("NCCL init: {} ({})", ncclGetErrorString(state), detail));
+  }
+  Watch::instance().add(this);
+}
+
+NcclCommunicator::~NcclCommunicator() {
+  Watch::instance().remove(this);
+  if (failed_) return;  // aborted already
+  if (std::uncaught_exceptions() > exceptions_at_start_) {
+    ncclCommAbort(handle_);
+    return;
+  }
+  ncclResult_t state = ncclCommFinalize(handle_);
+  while (state == ncclInProgress) {
+    if (ncclCommGetAsyncError(handle_, &state) != ncclSuccess) break;
+    std::this_thread::sleep_for(poll_interval);
+  }
+  if (state == ncclSuccess) {
+    ncclCommDestroy(handle_);
+  } else {
+    ncclCommAbort(handle_);
+  }
+}
+
+void NcclCommunicator::settle(const char* operation, ncclResult_t result) {
+  while (result == ncclInProgress && !failed_) {
+    const ncclResult_t asked = ncclCommGetAsyncError(handle_, &result);
+    if (asked != ncclSuccess) result = asked;
+    if (result == ncclInProgress) std::this_thread::yield();
+  }
+  if (failed_) throw_failed(operation);
+  if (result != ncclSuccess) throw_nccl(operation, result, handle_);
+}
+
+void NcclCommunicator::throw_failed(const char* operation) const {
+  throw std::runtime_error(fmt::format(
+      "NCCL {}: the communicator was aborted after a failure of another rank or of a link",
+      operation));
+}
+
+bool NcclCommunicator::abort_if_broken() {
+  if (failed_) return false;
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(handle_, &state);
+  if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress)) return false;
+  fmt::print(stderr, "millrace: NCCL: {}: {}\n", ncclGetErrorString(state),
+             ncclGetLastError(handle_));
+  failed_ = true;
+  ncclCommAbort(handle_);
+  return true;
+}
+
+std::string nccl_version() {
+  int version = 0;
+  ncclGetVersion(&version);
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+}  // namespace millrace::cuda
