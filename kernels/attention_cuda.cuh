@@ -108,6 +108,19 @@ __device__ inline QueryTile find_query_tile(const AttentionArgs& args, int index
   return tile;
 }
 
+// How many tiles there are; every lane of a warp calls it.
+__device__ inline int count_query_tiles(const AttentionArgs& args, int rows_of_tile) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  int tiles = 0;
+  for (int sequence = args.decode_sequences + lane; sequence <= args.sequences;
+       sequence += warp_size) {
+    const int begin = args.query_starts[sequence];
+    const int end = sequence < args.sequences ? args.query_starts[sequence + 1] : args.tokens;
+    tiles += ((end - begin) * args.group + rows_of_tile - 1) / rows_of_tile;
+  }
+  return __reduce_add_sync(0xffffffffU, tiles);
+}
+
 // How many tiles there can be, as the host knows it.
 inline std::int64_t query_tile_bound(const AttentionArgs& args, int rows_of_tile) {
   const std::int64_t tokens = args.tokens - args.decode_sequences;
@@ -177,23 +190,19 @@ struct KvRows {
   }
 };
 
-// The query fragments of 16 packed rows; row(i) gives the address of row i's head, or nullptr.
-template <typename T, typename Rows16, int head_dim, typename RowAddress>
-__device__ __forceinline__ void load_queries(std::uint32_t (&fragments)[head_dim / 16][4],
-                                             RowAddress&& row) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  const T* upper = row(lane / 4);
-  const T* lower = row(lane / 4 + 8);
+// One fragment of 16 packed rows of queries: 16 dimensions of the lane's upper (g) and lower (g +
+// 8) row; nullptr for a row that is not there.
+template <typename T, typename Rows16>
+__device__ __forceinline__ void load_query_fragment(std::uint32_t (&fragment)[4], const T* upper,
+                                                    const T* lower, int step) {
+  const int c = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int step = 0; step < head_dim / 16; ++step) {
-#pragma unroll
-    for (int part = 0; part < 2; ++part) {
-      const int dimension = step * 16 + Rows16::query_offset(lane % 4, part == 1);
-      fragments[step][2 * part] =
-          upper == nullptr ? 0U : *reinterpret_cast<const std::uint32_t*>(upper + dimension);
-      fragments[step][2 * part + 1] =
-          lower == nullptr ? 0U : *reinterpret_cast<const std::uint32_t*>(lower + dimension);
-    }
+  for (int part = 0; part < 2; ++part) {
+    const int dimension = step * 16 + Rows16::query_offset(c, part == 1);
+    fragment[2 * part] =
+        upper == nullptr ? 0U : *reinterpret_cast<const std::uint32_t*>(upper + dimension);
+    fragment[2 * part + 1] =
+        lower == nullptr ? 0U : *reinterpret_cast<const std::uint32_t*>(lower + dimension);
   }
 }
 
@@ -238,15 +247,18 @@ __device__ __forceinline__ void cap_scores(float (&scores)[tiles][4], const Atte
 template <int tiles>
 __device__ __forceinline__ void mask_scores(float (&scores)[tiles][4], const AttentionArgs& args,
                                             const int (&positions)[2], int begin) {
-  const int c = static_cast<int>(threadIdx.x) % 4;
+  const int first_column = begin + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
-  for (int t = 0; t < tiles; ++t) {
+  for (int row = 0; row < 2; ++row) {
+    const int lowest = args.first_key(positions[row]) - first_column;
+    const int highest = positions[row] - first_column;
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int key = begin + t * 8 + 2 * c + e % 2;
-      const int position = positions[e / 2];
-      const bool visible = key <= position && key >= args.first_key(position);
-      if (!visible) scores[t][e] = -INFINITY;
+    for (int t = 0; t < tiles; ++t) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const bool hidden = (t * 8 + e < lowest) | (t * 8 + e > highest);
+        scores[t][2 * row + e] = hidden ? -INFINITY : scores[t][2 * row + e];
+      }
     }
   }
 }

@@ -3,11 +3,15 @@
 // All (sequence, KV head) pairs' keys are one long list of tiles of 16 keys. Every warp on the
 // device takes an equal share of that list, whatever the sequences' lengths are, and streams it
 // through its own ring of shared memory without ever waiting for another warp. A share that covers
-// all tiles of a pair writes the output; otherwise a partial result (unnormalised sum, maximum, sum
-// of exponents) goes to scratch, and a second kernel combines the partial results of a pair. The
-// split is made on the device from kv_lengths, so a captured graph serves any lengths. (The even
-// split over streaming multiprocessors is known as stream-K, arXiv:2301.03598; the combination is
-// that of arXiv:2205.14135.)
+// all tiles of a pair writes the output; otherwise a partial result (unnormalised sum, maximum,
+// sum of exponents) goes to scratch, and a
+// second kernel combines the parts of a pair. (Having the last warp of a pair combine them, with no
+// second kernel, was slower by 5 to 10 us.) The split is made on the device from kv_lengths, so a
+// captured graph serves any lengths. (The even split over streaming multiprocessors is known as
+// stream-K, arXiv:2301.03598; the combination is that of arXiv:2205.14135.)
+#include <algorithm>
+#include <map>
+
 #include "kernels/attention_cuda.cuh"
 #include "kernels/base/cuda_scratch.hpp"
 
@@ -21,6 +25,11 @@ constexpr int threads = warps * warp_size;
 constexpr int least_tiles = 4;       // of a warp's share: less is not worth combining
 constexpr int max_sequences = 3072;  // of one launch: their tile counts are in shared memory
 constexpr int max_blocks_per_sm = 2;
+
+// Of lengths and tiles_before in shared memory.
+constexpr int count_bytes(int sequences) {
+  return (2 * sequences + 1) * static_cast<int>(sizeof(int));
+}
 
 // Written by the first kernel for the second.
 struct Split {
@@ -84,10 +93,13 @@ template <typename T, typename Kv, int head_dim>
 struct Ring {
   using Rows16 = KvRows<T, Kv, head_dim>;
   static constexpr int slot_bytes = 2 * tile_keys * Rows16::stride;  // keys, then values
-  static constexpr int budget = slot_bytes * warps * 3 <= 110 << 10 ? 108 << 10 : 206 << 10;
-  static constexpr int slots_that_fit = budget / (slot_bytes * warps);
+  // Wide heads leave no registers for the queries; their fragments lie behind the rings.
+  static constexpr bool queries_in_registers = head_dim <= 128;
+  static constexpr int query_bytes = queries_in_registers ? 0 : head_dim / 16 * 16 * warp_size;
+  static constexpr int budget = slot_bytes * warps * 3 <= 110 << 10 ? 108 << 10 : 200 << 10;
+  static constexpr int slots_that_fit = (budget / warps - query_bytes) / slot_bytes;
   static constexpr int slots = slots_that_fit < 8 ? slots_that_fit : 8;
-  static constexpr int bytes = slots * slot_bytes * warps;
+  static constexpr int bytes = (slots * slot_bytes + query_bytes) * warps;
   static_assert(slots >= 2);
 };
 
@@ -144,6 +156,12 @@ __device__ int sequence_of_tile(const int* tiles_before, int sequences, std::int
   return low;
 }
 
+// Where share `share` left its part of a pair that begins in `first_share`: of a share's parts, at
+// most one begins its pair and at most one does not.
+__device__ __forceinline__ int place_of_part(int share, int first_share, int row) {
+  return (2 * share + (share == first_share ? 1 : 0)) * tile_rows + row;
+}
+
 template <typename T, typename Kv, int head_dim>
 __global__ void __launch_bounds__(threads, max_blocks_per_sm)
     decode_kernel(AttentionArgs args, Scratch scratch) {
@@ -153,6 +171,9 @@ __global__ void __launch_bounds__(threads, max_blocks_per_sm)
   int* lengths = reinterpret_cast<int*>(shared + WarpRing::bytes);
   int* tiles_before = lengths + args.sequences;
 
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();  // the second kernel may get ready
+#endif
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   const int units = args.kv_heads * row_tiles(args);
@@ -237,7 +258,11 @@ __global__ void __launch_bounds__(threads, max_blocks_per_sm)
 #pragma unroll
   for (int slot = 0; slot < WarpRing::slots; ++slot) load_next(slot);
 
-  std::uint32_t queries[head_dim / 16][4];
+  constexpr int steps = head_dim / 16;
+  std::uint32_t queries[WarpRing::queries_in_registers ? steps : 1][4];
+  auto* shared_queries =
+      reinterpret_cast<uint4*>(shared + WarpRing::slots * WarpRing::slot_bytes * warps) +
+      warp * steps * warp_size + lane;
   float sums[head_dim / 8][4];
   RunningSoftmax softmax;
   bool starts_pair = false;
@@ -246,9 +271,24 @@ __global__ void __launch_bounds__(threads, max_blocks_per_sm)
     const int first_row = compute.unit % row_tiles(args) * tile_rows;
     const T* head = static_cast<const T*>(args.q) + compute.sequence * args.q_stride +
                     (compute.unit / row_tiles(args) * args.group + first_row) * head_dim;
-    load_queries<T, Rows16, head_dim>(queries, [&](int row) -> const T* {
+    const auto query_of_row = [&](int row) -> const T* {
       return first_row + row < args.group ? head + row * head_dim : nullptr;
-    });
+    };
+    const T* upper = query_of_row(lane / 4);
+    const T* lower = query_of_row(lane / 4 + 8);
+    if constexpr (WarpRing::queries_in_registers) {
+#pragma unroll
+      for (int step = 0; step < steps; ++step) {
+        load_query_fragment<T, Rows16>(queries[step], upper, lower, step);
+      }
+    } else {
+#pragma unroll 4
+      for (int step = 0; step < steps; ++step) {
+        std::uint32_t four[4];
+        load_query_fragment<T, Rows16>(four, upper, lower, step);
+        shared_queries[step * warp_size] = {four[0], four[1], four[2], four[3]};
+      }
+    }
 #pragma unroll
     for (int t = 0; t < head_dim / 8; ++t) {
 #pragma unroll
@@ -264,8 +304,7 @@ __global__ void __launch_bounds__(threads, max_blocks_per_sm)
     const int c = lane % 4;
     T* out = static_cast<T*>(args.out) + compute.sequence * args.out_stride +
              (compute.unit / row_tiles(args) * args.group + first_row) * head_dim;
-    // A share has at most one partial result that does not start its pair, and one that does.
-    const int place = 2 * share + (starts_pair ? 1 : 0);
+    const int first_place = place_of_part(share, starts_pair ? share : -1, 0);
 #pragma unroll
     for (int lower = 0; lower < 2; ++lower) {
       const float sum = sum_of_quad(softmax.sum[lower]);
@@ -276,10 +315,9 @@ __global__ void __launch_bounds__(threads, max_blocks_per_sm)
         continue;
       }
       if (c == 0) {
-        scratch.moments[place * tile_rows + row] = {softmax.maximum[lower] * exponent_scale(args),
-                                                    sum};
+        scratch.moments[first_place + row] = {softmax.maximum[lower] * exponent_scale(args), sum};
       }
-      float* to = scratch.sums + static_cast<std::int64_t>(place * tile_rows + row) * head_dim;
+      float* to = scratch.sums + static_cast<std::int64_t>(first_place + row) * head_dim;
 #pragma unroll
       for (int t = 0; t < head_dim / 8; ++t) {
 #pragma unroll
@@ -303,8 +341,15 @@ __global__ void __launch_bounds__(threads, max_blocks_per_sm)
     for (int step = 0; step < head_dim / 16; ++step) {
       std::uint32_t b[4];
       Rows16::keys(b, key_rows, step);
-      multiply_add<T>(scores[0], queries[step], b[0], b[1]);
-      multiply_add<T>(scores[1], queries[step], b[2], b[3]);
+      if constexpr (WarpRing::queries_in_registers) {
+        multiply_add<T>(scores[0], queries[step], b[0], b[1]);
+        multiply_add<T>(scores[1], queries[step], b[2], b[3]);
+      } else {
+        const uint4 four = shared_queries[step * warp_size];  // written by this very lane
+        const std::uint32_t a[4] = {four.x, four.y, four.z, four.w};
+        multiply_add<T>(scores[0], a, b[0], b[1]);
+        multiply_add<T>(scores[1], a, b[2], b[3]);
+      }
     }
     cap_scores(scores, args);
     const int position = compute.length - 1;
@@ -347,6 +392,9 @@ __global__ void __launch_bounds__(threads) combine_kernel(AttentionArgs args, Sc
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   T* out = static_cast<T*>(args.out) + sequence * args.out_stride + head * head_dim;
 
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
   const int tiles = scratch.tiles_before[sequence + 1] - scratch.tiles_before[sequence];
   if (tiles == 0) {
     for (int d = static_cast<int>(threadIdx.x); d < head_dim; d += threads) {
@@ -369,7 +417,7 @@ __global__ void __launch_bounds__(threads) combine_kernel(AttentionArgs args, Sc
   float sum = 0;
   float sums[lane_dims] = {};
   for (int share = first_share + warp; share <= last_share; share += warps) {
-    const int place = (2 * share + (share == first_share ? 1 : 0)) * tile_rows + row;
+    const int place = place_of_part(share, first_share, row);
     const float2 moments = scratch.moments[place];
     const float* from = scratch.sums + static_cast<std::int64_t>(place) * head_dim;
     const float largest = fmaxf(maximum, moments.x);
@@ -404,24 +452,35 @@ __global__ void __launch_bounds__(threads) combine_kernel(AttentionArgs args, Sc
   }
 }
 
+// Blocks that run at once, with the sequences' tile counts beside the rings in shared memory.
+template <typename Kernel>
+int blocks_of_device(Kernel kernel, int ring_bytes, int sequences, int multiprocessors) {
+  struct Known {
+    int sequences = -1;
+    int blocks_per_sm = 0;
+  };
+  thread_local std::map<Kernel, Known> known_of_kernels;
+  Known& known = known_of_kernels[kernel];
+  if (known.sequences < 0) {
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    ring_bytes + count_bytes(max_sequences)),
+               "cudaFuncSetAttribute");
+  }
+  if (known.sequences != sequences) {
+    const auto bytes = static_cast<std::size_t>(ring_bytes + count_bytes(sequences));
+    cuda_check(
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&known.blocks_per_sm, kernel, threads, bytes),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+    known.sequences = sequences;
+  }
+  return std::clamp(known.blocks_per_sm, 1, max_blocks_per_sm) * multiprocessors;
+}
+
 template <typename T, typename Kv, int head_dim>
 void launch(const AttentionArgs& args, Stream stream) {
   const auto kernel = decode_kernel<T, Kv, head_dim>;
-  const int shared_bytes = Ring<T, Kv, head_dim>::bytes + (2 * args.sequences + 1) * 4;
-  static thread_local int allowed_bytes = 0;
-  if (shared_bytes > allowed_bytes) {
-    const int most = Ring<T, Kv, head_dim>::bytes + (2 * max_sequences + 1) * 4;
-    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    std::min(most, 227 << 10)),
-               "cudaFuncSetAttribute");
-    allowed_bytes = most;
-  }
-  int blocks_per_sm = 0;
-  cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_sm, kernel, threads,
-                                                           static_cast<std::size_t>(shared_bytes)),
-             "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-  const int blocks =
-      std::max(1, std::min(blocks_per_sm, max_blocks_per_sm)) * multiprocessor_count(stream.device);
+  const int blocks = blocks_of_device(kernel, Ring<T, Kv, head_dim>::bytes, args.sequences,
+                                      multiprocessor_count(stream.device));
   const std::size_t places = static_cast<std::size_t>(2 * blocks * warps) * tile_rows;
 
   auto* memory = static_cast<unsigned char*>(millrace::cuda::scratch(stream));
@@ -430,12 +489,22 @@ void launch(const AttentionArgs& args, Stream stream) {
   scratch.tiles_before = reinterpret_cast<int*>(memory + 256);
   scratch.moments = reinterpret_cast<float2*>(memory + 256 + (max_sequences + 64) * 4);
   scratch.sums = reinterpret_cast<float*>(scratch.moments + places);
+  const int shared_bytes = Ring<T, Kv, head_dim>::bytes + count_bytes(args.sequences);
   kernel<<<static_cast<unsigned>(blocks), threads, static_cast<std::size_t>(shared_bytes),
            native(stream)>>>(args, scratch);
   check_launch("decode_kernel");
-  const dim3 grid(static_cast<unsigned>(args.heads), static_cast<unsigned>(args.sequences));
-  combine_kernel<T, head_dim><<<grid, threads, 0, native(stream)>>>(args, scratch);
-  check_launch("combine_kernel");
+  // Its blocks may start before the first kernel has ended, and wait for it on the device.
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(args.heads), static_cast<unsigned>(args.sequences));
+  config.blockDim = dim3(threads);
+  config.stream = native(stream);
+  config.attrs = &early;
+  config.numAttrs = compute_capability(stream.device) >= 90 ? 1 : 0;
+  cuda_check(cudaLaunchKernelEx(&config, combine_kernel<T, head_dim>, args, scratch),
+             "combine_kernel");
 }
 
 }  // namespace

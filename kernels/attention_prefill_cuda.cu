@@ -84,20 +84,26 @@ __global__ void __launch_bounds__(threads) prefill_kernel(AttentionArgs args) {
   };
   const int warp_row = tile.row + warp * 16;
   std::uint32_t queries[head_dim / 16][4];
-  load_queries<T, Rows16, head_dim>(queries, [&](int i) -> const T* {
-    const int row = warp_row + i;
+  const auto query_of_row = [&](int i) -> const T* {
+    const int row = warp_row + lane / 4 + i;
     if (row >= rows) return nullptr;
     return static_cast<const T*>(args.q) + (tile.first_token + row / args.group) * args.q_stride +
            head_offset(row);
-  });
+  };
+  const T* upper = query_of_row(0);
+  const T* lower = query_of_row(8);
+#pragma unroll
+  for (int step = 0; step < head_dim / 16; ++step) {
+    load_query_fragment<T, Rows16>(queries[step], upper, lower, step);
+  }
 
   float sums[head_dim / 8][4] = {};
   RunningSoftmax softmax;
   int positions[2];  // of this lane's two rows; -1 for a row that is not there
 #pragma unroll
-  for (int lower = 0; lower < 2; ++lower) {
-    const int row = warp_row + lane / 4 + 8 * lower;
-    positions[lower] = row < rows ? position_of_row(row) : -1;
+  for (int half = 0; half < 2; ++half) {
+    const int row = warp_row + lane / 4 + 8 * half;
+    positions[half] = row < rows ? position_of_row(row) : -1;
   }
 
   int stage = 0;
@@ -144,13 +150,13 @@ __global__ void __launch_bounds__(threads) prefill_kernel(AttentionArgs args) {
   }
 
 #pragma unroll
-  for (int lower = 0; lower < 2; ++lower) {
-    const float sum = sum_of_quad(softmax.sum[lower]);
-    const int row = warp_row + lane / 4 + 8 * lower;
+  for (int half = 0; half < 2; ++half) {
+    const float sum = sum_of_quad(softmax.sum[half]);
+    const int row = warp_row + lane / 4 + 8 * half;
     if (row >= rows) continue;
     T* out = static_cast<T*>(args.out) + (tile.first_token + row / args.group) * args.out_stride +
              head_offset(row);
-    store_output_row<T, Rows16, head_dim>(out, sums, lower, sum > 0 ? 1.0F / sum : 0.0F);
+    store_output_row<T, Rows16, head_dim>(out, sums, half, sum > 0 ? 1.0F / sum : 0.0F);
   }
 }
 

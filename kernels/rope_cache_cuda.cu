@@ -54,71 +54,94 @@ __device__ __forceinline__ void store_floats(To* to, const float (&values)[N]) {
   store_pack(to, pack);
 }
 
-// lanes: head_dim / (2 * pack); grid: [ceil(all_heads * lanes / threads), tokens]. normed needs
-// lanes to be a power of two, so that a group lies within a warp.
+// A thread has the same lane of `heads_a_thread` heads of a token, so that it reads its cosines and
+// sines once and has many loads under way. lanes: head_dim / (2 * pack); groups: threads of a lane
+// in a token. normed needs lanes to be a power of two, so that a head's lanes lie within a warp.
+constexpr int heads_a_thread = 4;
+
 template <typename T, typename Cache, bool normed>
-__global__ void qkv_packed(QkvArgs<T, Cache> args, int lanes) {
+__global__ void __launch_bounds__(256)
+    qkv_packed(QkvArgs<T, Cache> args, int lanes, int groups, int tokens) {
   constexpr int width = pack_width<T>();
-  const std::int64_t token = blockIdx.y;
   const int thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  const int head = thread / lanes;
   const int lane = thread % lanes;
-  const bool active = head < args.all_heads();
-  if (!normed && !active) return;
-
+  const int group = thread / lanes % groups;
+  const std::int64_t token = thread / lanes / groups;
+  if (!normed && token >= tokens) return;
   const int half = args.head_dim / 2;
-  T* row = args.qkv.row(token) + static_cast<std::int64_t>(active ? head : 0) * args.head_dim;
-  const Pack<T, width> first = load_pack<T, width>(row + lane * width);
-  const Pack<T, width> second = load_pack<T, width>(row + half + lane * width);
-  float a[width];
-  float b[width];
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    a[i] = to_float(first.values[i]);
-    b[i] = to_float(second.values[i]);
-  }
+  T* row = args.qkv.row(token < tokens ? token : 0) + lane * width;
+  const int heads = token < tokens ? args.all_heads() : 0;
 
-  if constexpr (normed) {
-    float squares = 0;
+  Pack<T, width> first[heads_a_thread];
+  Pack<T, width> second[heads_a_thread];
 #pragma unroll
-    for (int i = 0; i < width; ++i) squares += a[i] * a[i] + b[i] * b[i];
-    for (int step = lanes / 2; step > 0; step /= 2) {
-      squares += __shfl_xor_sync(0xffffffffU, squares, step);
-    }
-    if (!active) return;
-    if (!args.is_value(head)) {
-      const float scale = 1.0F / sqrtf(squares / static_cast<float>(args.head_dim) + args.eps);
-      const T* weight = args.is_query(head) ? args.q_weight : args.k_weight;
-      const Pack<T, width> w_first = load_pack<T, width>(weight + lane * width);
-      const Pack<T, width> w_second = load_pack<T, width>(weight + half + lane * width);
-#pragma unroll
-      for (int i = 0; i < width; ++i) {
-        a[i] *= scale * (to_float(w_first.values[i]) + args.weight_offset);
-        b[i] *= scale * (to_float(w_second.values[i]) + args.weight_offset);
-      }
-    }
+  for (int h = 0; h < heads_a_thread; ++h) {
+    const int head = group + h * groups;
+    if (head >= heads) continue;
+    first[h] = load_pack<T, width>(row + head * args.head_dim);
+    second[h] = load_pack<T, width>(row + head * args.head_dim + half);
   }
-
-  if (args.rope != nullptr && !args.is_value(head)) {
+  float cosines[width];
+  float sines[width];
+  const bool rotates = args.rope != nullptr;
+  if (rotates && heads > 0) {
     const float* table =
         args.rope + static_cast<std::int64_t>(args.positions[token]) * args.head_dim + lane * width;
 #pragma unroll
     for (int i = 0; i < width; i += 4) {
-      const Pack<float, 4> cosines = load_pack<float, 4>(table + i);
-      const Pack<float, 4> sines = load_pack<float, 4>(table + half + i);
+      const Pack<float, 4> c = load_pack<float, 4>(table + i);
+      const Pack<float, 4> s = load_pack<float, 4>(table + half + i);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) rotate(a[i + j], b[i + j], cosines.values[j], sines.values[j]);
+      for (int j = 0; j < 4; ++j) {
+        cosines[i + j] = c.values[j];
+        sines[i + j] = s.values[j];
+      }
     }
   }
 
-  if (args.is_query(head)) {
-    if (normed || args.rope != nullptr) {
-      store_floats(row + lane * width, a);
-      store_floats(row + half + lane * width, b);
+#pragma unroll
+  for (int h = 0; h < heads_a_thread; ++h) {
+    const int head = group + h * groups;
+    float a[width];
+    float b[width];
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      a[i] = head < heads ? to_float(first[h].values[i]) : 0.0F;
+      b[i] = head < heads ? to_float(second[h].values[i]) : 0.0F;
     }
-  } else if (Cache* to = args.cache_row(token, head); to != nullptr) {
-    store_floats(to + lane * width, a);
-    store_floats(to + half + lane * width, b);
+    if constexpr (normed) {
+      float squares = 0;
+#pragma unroll
+      for (int i = 0; i < width; ++i) squares += a[i] * a[i] + b[i] * b[i];
+      for (int step = lanes / 2; step > 0; step /= 2) {
+        squares += __shfl_xor_sync(0xffffffffU, squares, step);
+      }
+      if (head < heads && !args.is_value(head)) {
+        const float scale = 1.0F / sqrtf(squares / static_cast<float>(args.head_dim) + args.eps);
+        const T* weight = (args.is_query(head) ? args.q_weight : args.k_weight) + lane * width;
+        const Pack<T, width> w_first = load_pack<T, width>(weight);
+        const Pack<T, width> w_second = load_pack<T, width>(weight + half);
+#pragma unroll
+        for (int i = 0; i < width; ++i) {
+          a[i] *= scale * (to_float(w_first.values[i]) + args.weight_offset);
+          b[i] *= scale * (to_float(w_second.values[i]) + args.weight_offset);
+        }
+      }
+    }
+    if (head >= heads) continue;
+    if (rotates && !args.is_value(head)) {
+#pragma unroll
+      for (int i = 0; i < width; ++i) rotate(a[i], b[i], cosines[i], sines[i]);
+    }
+    if (args.is_query(head)) {
+      if (normed || rotates) {
+        store_floats(row + head * args.head_dim, a);
+        store_floats(row + head * args.head_dim + half, b);
+      }
+    } else if (Cache* to = args.cache_row(token, head); to != nullptr) {
+      store_floats(to + lane * width, a);
+      store_floats(to + lane * width + half, b);
+    }
   }
 }
 
@@ -180,12 +203,13 @@ void launch(const QkvArgs<T, Cache>& args, std::int64_t tokens, bool packed, cud
   const bool whole_rotation = args.rope == nullptr || args.rotary_dim == args.head_dim;
   const bool groups_fit = !normed || (lanes & (lanes - 1)) == 0;
   if (packed && whole_packs && whole_rotation && groups_fit) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(std::int64_t{all_heads} * lanes, threads)),
-                    static_cast<unsigned>(tokens));
+    const auto groups = static_cast<int>(ceil_div(all_heads, heads_a_thread));
+    const auto grid = static_cast<unsigned>(ceil_div(tokens * groups * lanes, threads));
+    const auto count = static_cast<int>(tokens);
     if (normed) {
-      qkv_packed<T, Cache, true><<<grid, threads, 0, stream>>>(args, lanes);
+      qkv_packed<T, Cache, true><<<grid, threads, 0, stream>>>(args, lanes, groups, count);
     } else {
-      qkv_packed<T, Cache, false><<<grid, threads, 0, stream>>>(args, lanes);
+      qkv_packed<T, Cache, false><<<grid, threads, 0, stream>>>(args, lanes, groups, count);
     }
     return check_launch("qkv_packed");
   }

@@ -2,6 +2,7 @@
 // sampling_math.hpp, so that results are the CPU's bit for bit.
 #include "kernels/sampling.hpp"
 
+#include <cfloat>
 #include <limits>
 
 #include "kernels/sampling_rows_cuda.cuh"
@@ -253,63 +254,107 @@ struct DrawArgs {
   const std::int32_t* thresholds;  // nullptr: every token can be drawn
 };
 
-// Never below gumbel(word), and above it by less than 0.2: enough to see that most tokens cannot
-// win.
-__device__ __forceinline__ float gumbel_bound(std::uint32_t word) {
-  const auto half = static_cast<std::int32_t>(word >> 1);
-  const float u = static_cast<float>(half) * 0x1p-31F + 0x1p-32F;
-  const float rest = static_cast<float>(0x7fffffff - half) * 0x1p-31F + 0x1p-32F;
-  return 0.01F - __logf(u < 0.25F ? u : -__logf(rest));  // -log(1 - u) >= u
-}
+// One row's draw. A token's noise is -log(-log(1 - u)) < -log(u): one logarithm of the chip's own
+// gives a bound that tells for nearly every token that it cannot beat `best`, so that its noise
+// need not be computed exactly.
+struct Draw {
+  std::int64_t noise_key;
+  std::int32_t position;
+  float inverse_temperature;
+  float best_value = -INFINITY;  // of the warp so far
+  std::int64_t best = no_candidate;
+
+  __device__ void take_greedy(std::int32_t token, float logit) {
+    if (logit > best_value) {  // the first of equals has the lowest token
+      best_value = logit;
+      best = pack_candidate(logit, token);
+    }
+  }
+
+  __device__ void take(std::int32_t token, float logit, std::uint32_t word) {
+    const float value = add_rn(mul_rn(logit, inverse_temperature), gumbel(word));
+    const std::int64_t candidate = pack_candidate(value, token);
+    best = candidate > best ? candidate : best;
+    best_value = fmaxf(best_value, value);
+  }
+
+  __device__ void share_best_value() {
+    best_value = key_float(__reduce_max_sync(0xffffffffU, monotone_key(best_value)));
+  }
+
+  // Four tokens of one quad of noise words; those that cannot be drawn are -infinity.
+  __device__ void take_quad(std::int32_t token, const float (&logits)[4]) {
+    constexpr float log_2 = 0.6931471805599453F;
+    constexpr float log_of_words = 32 * log_2;
+    const Philox words = noise_words(noise_key, position, token >> 2);
+    float bounds[4];
+    float highest = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      // u is at least word / 2^32, and never below half a unit.
+      const float u = __uint2float_rd(words.word[i] | 1U);
+      bounds[i] = logits[i] * inverse_temperature + (log_of_words - log_2 * __log2f(u));
+      highest = fmaxf(highest, bounds[i]);
+    }
+    if (best_value == -INFINITY) {
+      // Nothing to compare with yet: the most promising token of the warp first.
+      const float of_warp = key_float(__reduce_max_sync(0xffffffffU, monotone_key(highest)));
+      if (of_warp == -INFINITY) return;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (bounds[i] == of_warp) take(token + i, logits[i], words.word[i]);
+      }
+      share_best_value();
+    }
+    // More than all roundings of values, noise and bounds.
+    const float least = best_value - (1e-3F + 1e-6F * fabsf(best_value));
+    if (__any_sync(0xffffffffU, highest >= least)) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (bounds[i] >= least && logits[i] > -INFINITY) take(token + i, logits[i], words.word[i]);
+      }
+      share_best_value();
+    }
+  }
+};
 
 __global__ void __launch_bounds__(row_threads)
     draw_kernel(LogitRows rows, DrawArgs args, std::int64_t* candidates) {
   const std::int64_t row = blockIdx.y;
   const float temperature = args.temperature[row];
-  const bool greedy = temperature == 0;
-  const float inverse = greedy ? 1.0F : 1.0F / temperature;
   const std::int32_t threshold = args.thresholds != nullptr ? args.thresholds[row] : lowest_key;
-  const std::int64_t noise = args.noise_keys[row];
-  const std::int32_t position = args.positions[row];
-  std::int64_t best = no_candidate;
-  float best_value = -INFINITY;  // of the warp, or older
-  std::int32_t known_quad = -1;
-  Philox words{};
-  for_chunk(rows, [&](int column, float logit) {
-    const auto token = static_cast<std::int32_t>(rows.begin + column);
-    if (logit > -INFINITY && monotone_key(logit) >= threshold) {
-      float value = mul_rn(logit, inverse);
-      bool can_win = value >= best_value;
-      if (!greedy) {
-        can_win = false;
-        if (!(add_rn(value, gumbel_max) < best_value)) {
-          if (token >> 2 != known_quad) {
-            known_quad = token >> 2;
-            words = noise_words(noise, position, known_quad);
-          }
-          const int place = token & 3;
-          const std::uint32_t word = place == 0   ? words.word[0]
-                                     : place == 1 ? words.word[1]
-                                     : place == 2 ? words.word[2]
-                                                  : words.word[3];
-          can_win = !(value + gumbel_bound(word) < best_value);
-          if (can_win) value = add_rn(value, gumbel(word));
-        }
+  // As a float: keys order as floats do. -infinity itself is never drawn.
+  const float least = threshold <= monotone_key(-FLT_MAX) ? -FLT_MAX : key_float(threshold);
+  Draw draw{args.noise_keys[row], args.positions[row],
+            temperature == 0 ? 1.0F : 1.0F / temperature};
+  if (temperature == 0) {
+    for_chunk(rows, [&](int column, float logit) {
+      if (logit >= least) draw.take_greedy(static_cast<std::int32_t>(rows.begin + column), logit);
+    });
+  } else if (rows.begin % 4 == 0) {
+    for_quads(rows, [&](int column, const Pack<float, 4>& quad) {
+      float logits[4];
+      bool any = false;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        logits[i] = quad.values[i] >= least ? quad.values[i] : -INFINITY;
+        any |= quad.values[i] >= least;
       }
-      if (can_win) {
-        const std::int64_t candidate = pack_candidate(value, token);
-        best = candidate > best ? candidate : best;
-        best_value = fmaxf(best_value, value);
+      if (__any_sync(0xffffffffU, any)) {
+        draw.take_quad(static_cast<std::int32_t>(rows.begin + column), logits);
       }
-    }
-    if (column % 4 == 3) {
-      best_value = key_float(__reduce_max_sync(0xffffffffU, monotone_key(best_value)));
-    }
-  });
-  best = warp_max(best);
-  if (threadIdx.x % warp_size == 0 && best != no_candidate) {
-    atomic_max(candidates + row, best);
+    });
+  } else {
+    // The shard begins inside a quad of noise words: its columns are taken one by one.
+    for_chunk(rows, [&](int column, float logit) {
+      const auto token = static_cast<std::int32_t>(rows.begin + column);
+      float logits[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+      logits[token & 3] = logit >= least ? logit : -INFINITY;
+      draw.take_quad(token & ~3, logits);
+    });
   }
+  const std::int64_t best = warp_max(draw.best);
+  if (threadIdx.x % warp_size == 0 && best != no_candidate) atomic_max(candidates + row, best);
 }
 
 struct Unpack {

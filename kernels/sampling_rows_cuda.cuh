@@ -41,11 +41,10 @@ struct LogitRows {
   }
 };
 
-// Calls take(column, logit) for the thread's share of the block's chunk of row blockIdx.y, four
-// columns in a row; all loads are issued before the first use. `column` may lie behind the row's
-// end: its logit is NaN.
+// Calls take(column, quad) for the thread's share of the block's chunk of row blockIdx.y; all loads
+// are issued before the first use. Columns may lie behind the row's end: their logits are NaN.
 template <typename Take>
-__device__ __forceinline__ void for_chunk(const LogitRows& rows, Take&& take) {
+__device__ __forceinline__ void for_quads(const LogitRows& rows, Take&& take) {
   const std::int64_t row = blockIdx.y;
   const int first =
       static_cast<int>(blockIdx.x) * chunk_columns + static_cast<int>(threadIdx.x) * 4;
@@ -53,10 +52,16 @@ __device__ __forceinline__ void for_chunk(const LogitRows& rows, Take&& take) {
 #pragma unroll
   for (int q = 0; q < quads_a_thread; ++q) quads[q] = rows.quad(row, first + q * row_threads * 4);
 #pragma unroll
-  for (int q = 0; q < quads_a_thread; ++q) {
+  for (int q = 0; q < quads_a_thread; ++q) take(first + q * row_threads * 4, quads[q]);
+}
+
+// The same, one logit at a time: take(column, logit).
+template <typename Take>
+__device__ __forceinline__ void for_chunk(const LogitRows& rows, Take&& take) {
+  for_quads(rows, [&](int column, const Pack<float, 4>& quad) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) take(first + q * row_threads * 4 + i, quads[q].values[i]);
-  }
+    for (int i = 0; i < 4; ++i) take(column + i, quad.values[i]);
+  });
 }
 
 // Launches kernel(arguments...) on every chunk of every row.

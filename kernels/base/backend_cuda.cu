@@ -36,8 +36,20 @@ std::map<StreamKey, Buffer>& scratch_of_streams() {
 void* scratch(Stream stream) {
   const std::lock_guard lock(scratch_mutex);
   Buffer& buffer = scratch_of_streams()[{stream.device.index, stream.handle}];
-  if (buffer.data() == nullptr) buffer = Buffer(scratch_bytes, stream.device);
+  if (buffer.data() == nullptr) {
+    constexpr std::size_t counter_bytes = counter_count * sizeof(int);
+    buffer = Buffer(scratch_bytes + counter_bytes, stream.device);
+    cuda_check(
+        cudaMemset(static_cast<unsigned char*>(buffer.data()) + scratch_bytes, 0, counter_bytes),
+        "cudaMemset");
+    cuda_check(cudaDeviceSynchronize(),
+               "cudaDeviceSynchronize");  // this stream does not wait for it
+  }
   return buffer.data();
+}
+
+int* zeroed_counters(Stream stream) {
+  return reinterpret_cast<int*>(static_cast<unsigned char*>(scratch(stream)) + scratch_bytes);
 }
 
 void use_device(Device device) {

@@ -13,4 +13,10 @@ constexpr std::size_t scratch_bytes = std::size_t{64} << 20;
 
 void* scratch(Stream stream);
 
+// Integers that are zero whenever no kernel of the stream runs: a kernel that counts with them
+// leaves them so. Zeroed once, with the scratch.
+constexpr int counter_count = 64;
+
+int* zeroed_counters(Stream stream);
+
 }  // namespace millrace::cuda
