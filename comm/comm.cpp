@@ -45,6 +45,14 @@ Comm::Comm(std::unique_ptr<HostTransport> host) : host_(std::move(host)) {
   size_ = host_->size();
 }
 
+void Comm::swap(Comm& other) noexcept {
+  std::swap(host_, other.host_);
+  std::swap(device_transport_, other.device_transport_);
+  std::swap(device_, other.device_);
+  std::swap(rank_, other.rank_);
+  std::swap(size_, other.size_);
+}
+
 Comm Comm::duplicate() const { return Comm(host_ ? host_->duplicate() : nullptr); }
 
 Comm Comm::split(int color, int key) const {

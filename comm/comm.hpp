@@ -42,6 +42,13 @@ class Comm {
   // The caller alone: rank 0 of 1.
   Comm() = default;
   explicit Comm(std::unique_ptr<HostTransport> host);
+  // A Comm that was moved from is the caller alone.
+  Comm(Comm&& other) noexcept { swap(other); }
+  Comm& operator=(Comm&& other) noexcept {
+    Comm taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
 
   int rank() const { return rank_; }
   int size() const { return size_; }
@@ -73,6 +80,7 @@ class Comm {
   void all_gather(const TensorView& out, const TensorView& in, Stream stream) const;
   void broadcast(const TensorView& x, int root, Stream stream) const;
   // Both sides know shape and dtype; messages between two ranks arrive in the order they were sent.
+  // isend returns at once unless the receiver is tens of messages behind.
   void send(const TensorView& x, int peer, Stream stream) const;
   SendHandle isend(const TensorView& x, int peer, Stream stream) const;
   void recv(const TensorView& x, int peer, Stream stream) const;
@@ -97,6 +105,7 @@ class Comm {
   std::optional<Message> try_receive(int peer_or_any, int tag) const;  // nullopt: none has arrived
 
  private:
+  void swap(Comm& other) noexcept;
   TensorTransport& transport(const TensorView& view, std::string_view op) const;
   void reduce(const TensorView& x, ReduceOp op, Stream stream) const;
   std::int64_t reduce(std::int64_t value, ReduceOp op) const;
