@@ -1,8 +1,5 @@
 #include "core/model/model_folder.hpp"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>

@@ -1,8 +1,8 @@
 #include "core/weights/loader.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <initializer_list>
@@ -13,7 +13,6 @@
 #include "core/model/rope_table.hpp"
 #include "core/model/tensor_slice.hpp"
 #include "core/weights/read_weight.hpp"
-#include "kernels/base/error.hpp"
 
 namespace millrace {
 namespace {

@@ -1,10 +1,9 @@
 #include "core/weights/read_weight.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
-#include <stdexcept>
 #include <utility>
 
 #include "core/weights/printable.hpp"
