@@ -4,6 +4,7 @@
 
 #include <simdjson.h>
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -101,7 +102,16 @@ class JsonDocument {
  public:
   // UserError: text that is no JSON; `name` is what errors call it.
   JsonDocument(std::string_view text, std::string_view name) : name_(name) {
-    const auto error = parser_.parse(text.data(), text.size()).get(root_);
+    auto error = parser_.parse(text.data(), text.size()).get(root_);
+    if (error != simdjson::SUCCESS) {
+      // Nearly every tokenizer_config.json has a model_max_length of 10^30, which simdjson refuses
+      // and others read as a float. The depth is bounded as simdjson's is.
+      constexpr int max_depth = 1024;
+      const auto parsed = nlohmann::json::parse(
+          text, [](int depth, auto, auto&) { return depth < max_depth; },
+          /*allow_exceptions=*/false);
+      if (!parsed.is_discarded()) error = parser_.parse(parsed.dump()).get(root_);
+    }
     if (error != simdjson::SUCCESS) {
       throw UserError("{} is not valid JSON: {}", name_, simdjson::error_message(error));
     }

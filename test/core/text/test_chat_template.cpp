@@ -195,6 +195,13 @@ TEST(ChatTemplateSource, AFolderGivesTheJinjaFileBeforeTheConfig) {
   EXPECT_THROW(load_chat_template(folder.path(), folder.path() / "none"), UserError);
 }
 
+TEST(ChatTemplateSource, ALengthThatNoIntegerHoldsIsNoObstacle) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer_config.json",
+               R"({"chat_template": "t", "model_max_length": 1000000000000000019884624838656})");
+  EXPECT_EQ(load_chat_template(folder.path())->text, "t");
+}
+
 TEST(ChatTemplateSource, OfNamedTemplatesTheDefaultIsTaken) {
   const TemporaryFolder folder;
   folder.write(
