@@ -22,9 +22,9 @@ Bytes encode(const Settings& settings) {
     rows.push_back({setting.flag, setting.value, static_cast<int>(setting.source)});
   }
   const bool stop = settings.wants_help || settings.wants_version;
-  const std::string text =
-      nlohmann::json{stop, rows}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  const auto bytes = as_bytes(text);
+  // CBOR keeps the bytes of file names, whatever their encoding.
+  const std::vector<std::uint8_t> cbor = nlohmann::json::to_cbor({stop, rows});
+  const auto bytes = std::as_bytes(std::span(cbor));
   return {bytes.begin(), bytes.end()};
 }
 
@@ -51,7 +51,7 @@ std::optional<AgreedConfig> agree_on_config(const Comm& world,
     agreed.remarks = std::move(settings.remarks);
   });
   world.broadcast_bytes(bytes, 0);
-  const auto message = nlohmann::json::parse(as_text(bytes));
+  const auto message = nlohmann::json::from_cbor(as_text(bytes));
   if (message[0].get<bool>()) {
     return std::nullopt;
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -86,10 +87,10 @@ std::int64_t available_memory_bytes(const fs::path& root) {
   return bytes;
 }
 
-std::vector<int> allowed_cores() {
+std::vector<int> allowed_cores(int process) {
   std::vector<int> cores;
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+  if (sched_getaffinity(process, sizeof(set), &set) == 0) {
     for (int core = 0; core < CPU_SETSIZE; ++core) {
       if (CPU_ISSET(core, &set)) {
         cores.push_back(core);
@@ -121,8 +122,13 @@ CoreShare share_cores(const Comm& node) {
   }
   CoreShare share;
   share.threads = threads_of(all, node.rank());
-  share.host_cores = static_cast<int>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
   share.ranks_cores = static_cast<int>(together.size());
+  // Open MPI's daemon starts its ranks and is itself not bound; other launchers' parents say
+  // nothing.
+  const bool has_daemon = std::getenv("OMPI_COMM_WORLD_RANK") != nullptr;
+  share.launcher_cores =
+      has_daemon ? std::max(share.ranks_cores, static_cast<int>(allowed_cores(getppid()).size()))
+                 : share.ranks_cores;
   return share;
 }
 

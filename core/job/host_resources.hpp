@@ -14,14 +14,14 @@ namespace millrace {
 // of this process leaves, if that is less. `root` is where /proc and /sys are, for tests.
 std::int64_t available_memory_bytes(const std::filesystem::path& root = "/");
 
-// Cores this process may run on, by number.
-std::vector<int> allowed_cores();
+// Cores that a process may run on, by number; 0 is this one. Empty when it cannot be known.
+std::vector<int> allowed_cores(int process = 0);
 
 // Cores for the compute threads of one rank, of all ranks on its host.
 struct CoreShare {
-  int threads = 1;      // for this rank
-  int host_cores = 1;   // on line on the host
-  int ranks_cores = 1;  // that the host's ranks may use, all together
+  int threads = 1;         // for this rank
+  int ranks_cores = 1;     // that the host's ranks may use, all together
+  int launcher_cores = 1;  // that whoever started them may use: more, when it bound them to few
 };
 
 // The cores of a host divided by the ranks that may use the same ones. Collective over `node`, the

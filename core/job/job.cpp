@@ -52,10 +52,11 @@ void set_threads(const Grid& grid) {
   }
   log_info("{} thread{} for each rank", omp_get_max_threads(),
            omp_get_max_threads() == 1 ? "" : "s");
-  if (share.ranks_cores < share.host_cores && grid.shape().ranks() > 1) {
+  if (share.ranks_cores < share.launcher_cores) {
     log_warning(
-        "the {} ranks of host {} may use {} of its {} cores; mpirun's --bind-to none lifts that",
-        grid.node().size(), host_name(), share.ranks_cores, share.host_cores);
+        "the {} rank{} of host {} may use {} of its {} cores; mpirun's --bind-to none lifts that",
+        grid.node().size(), grid.node().size() == 1 ? "" : "s", host_name(), share.ranks_cores,
+        share.launcher_cores);
   }
 }
 

@@ -17,7 +17,12 @@ namespace {
 // The engine's numbers of a replica, written by its steps and read by the progress board's thread.
 class Counters {
  public:
-  Counters(const Grid& grid, const Replica* const& replica) : grid_(grid), replica_(replica) {}
+  explicit Counters(std::int32_t replica) : replica_(replica) {}
+
+  void set_blocks(std::int64_t blocks) {
+    const std::scoped_lock lock(mutex_);
+    outcome_.counters.blocks = blocks;
+  }
 
   void step(const ReplicaProgress& step) {
     const std::scoped_lock lock(mutex_);
@@ -34,9 +39,8 @@ class Counters {
     counters.running = step.running;
     counters.waiting = step.waiting;
     counters.blocks_in_use = step.blocks_in_use;
-    counters.blocks = replica_->num_blocks();
     timeline_.add({.seconds = step.seconds,
-                   .replica = grid_.coordinates().data,
+                   .replica = replica_,
                    .running = step.running,
                    .waiting = step.waiting,
                    .prompt_tokens = step.prompt_tokens,
@@ -57,8 +61,7 @@ class Counters {
   }
 
  private:
-  const Grid& grid_;
-  const Replica* const& replica_;
+  std::int32_t replica_;
   mutable std::mutex mutex_;
   ReplicaOutcome outcome_;
   Timeline timeline_;
@@ -152,8 +155,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   parameters.seed = config.sampling.seed;
   parameters.start = clock.start();
   std::optional<Feed> feed;
-  const Replica* engine = nullptr;
-  Counters counters(grid, engine);
+  Counters counters(grid.coordinates().data);
   agree(grid.world(), [&] {
     if (grid.is_leader()) {
       feed.emplace(grid, plan, prompts, text.get());
@@ -167,7 +169,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   agree(grid.world(), [&] {
     replica.emplace(plan.model.spec, rank.slices, rank.weights, grid, std::move(parameters));
   });
-  engine = &*replica;
+  counters.set_blocks(replica->num_blocks());
   ready(memory_row(grid, rank, *replica));
 
   const double started_seconds = clock.seconds();
