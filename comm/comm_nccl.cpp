@@ -160,13 +160,15 @@ std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device de
   wait_for_arrivals(comm, limits.arrival_seconds);
   ncclUniqueId id{};
   Bytes bytes;
-  if (comm.rank() == 0) {
+  agree(comm, [&] {
+    if (comm.rank() != 0) return;
     const ncclResult_t result = ncclGetUniqueId(&id);
-    if (result != ncclSuccess)
+    if (result != ncclSuccess) {
       throw UserError("NCCL does not start: {}", ncclGetErrorString(result));
+    }
     const std::span<const std::byte> raw = std::as_bytes(std::span(&id, 1));
     bytes.assign(raw.begin(), raw.end());
-  }
+  });
   comm.broadcast_bytes(bytes, 0);
   std::memcpy(&id, bytes.data(), sizeof(id));
   return agree(comm, [&] {

@@ -14,7 +14,7 @@ struct NcclLimits {
 };
 
 // As make_device_transport, with other limits. Collective over `comm`, every rank with a device of
-// its own. Throws UserError that names the ranks (and hosts) that did not arrive, or on every rank
+// its own. Throws UserError that names the ranks that did not arrive, or on every rank
 // what NCCL said.
 std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device device,
                                                      const NcclLimits& limits);

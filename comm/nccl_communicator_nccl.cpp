@@ -18,6 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto poll_interval = std::chrono::milliseconds(1);
 constexpr auto watch_interval = std::chrono::seconds(1);
+constexpr double finalize_seconds = 30;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -109,8 +110,10 @@ NcclCommunicator::~NcclCommunicator() {
     ncclCommAbort(handle_);
     return;
   }
+  // Finalizing waits for all ranks; one that died must not keep the others.
+  const Clock::time_point begin = Clock::now();
   ncclResult_t state = ncclCommFinalize(handle_);
-  while (state == ncclInProgress) {
+  while (state == ncclInProgress && seconds_since(begin) < finalize_seconds) {
     if (ncclCommGetAsyncError(handle_, &state) != ncclSuccess) break;
     std::this_thread::sleep_for(poll_interval);
   }
