@@ -82,8 +82,9 @@ Vocabulary vocabulary_of(const std::vector<std::string>& tokens) {
 void set_frame(TokenizerParts& parts, const GgufTokenizerData& data, bool adds_bos) {
   parts.bos = data.bos_id;
   parts.eos = data.eos_id;
-  if (data.add_bos.value_or(adds_bos) && data.bos_id)
+  if (data.add_bos.value_or(adds_bos) && data.bos_id) {
     parts.frame.insert(parts.frame.begin(), *data.bos_id);
+  }
   if (data.add_eos.value_or(false) && data.eos_id) parts.frame.push_back(*data.eos_id);
 }
 
@@ -99,11 +100,10 @@ void build_gpt2(const GgufTokenizerData& data, TokenizerParts& parts) {
   const std::vector<AddedToken> added = added_tokens(data);
   // Ordinary tokens that are not spelled in the byte alphabet can only be meant as text.
   std::vector<std::string> tokens = data.tokens;
+  std::vector<bool> is_added(tokens.size());
+  for (const AddedToken& token : added) is_added[static_cast<std::size_t>(token.id)] = true;
   for (std::size_t id = 0; id < tokens.size(); ++id) {
-    const bool is_added = std::any_of(added.begin(), added.end(), [&](const AddedToken& token) {
-      return static_cast<std::size_t>(token.id) == id;
-    });
-    if (!is_added && !bytes_of(tokens[id])) {
+    if (!is_added[id] && !bytes_of(tokens[id])) {
       std::string spelled;
       append_in_byte_alphabet(spelled, tokens[id]);
       tokens[id] = std::move(spelled);

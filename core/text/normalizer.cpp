@@ -97,8 +97,9 @@ void apply(Lowercase, NormalizedText& text) {
     if (character.value == 0x130) {  // the one character whose lower case is two
       lower.append("i\xCC\x87");
     } else {
+      const char32_t code_point = new_lowercase(character.value);
       append_utf8(lower, static_cast<char32_t>(
-                             utf8proc_tolower(static_cast<utf8proc_int32_t>(character.value))));
+                             utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point))));
     }
   }
   text.text = std::move(lower);

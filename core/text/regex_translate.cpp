@@ -18,9 +18,11 @@ constexpr std::string_view kSpace =
 constexpr std::string_view kNotSpace =
     "\\x00-\\x08\\x0E-\\x1F\\x21-\\x84\\x86-\\x9F\\xA1-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-"
     "\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}";
-constexpr std::string_view kWord =
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
-    "\\x{1F170}-\\x{1F189}\\xB2\\xB3\\xB9\\xBC-\\xBE";
+// What \w holds besides \p{L}, \p{M} and \p{Nd}.
+constexpr std::string_view kOtherWord =
+    "\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{"
+    "1F189}"
+    "\\xB2\\xB3\\xB9\\xBC-\\xBE";
 
 class Translator {
  public:
@@ -90,9 +92,14 @@ class Translator {
       case 'S':
         return replace(kNotSpace, false);
       case 'w':
-        return replace(kWord, false);
+        return replace(word_set(), false);
       case 'W':
-        return replace(kWord, true);
+        return replace(word_set(), true);
+      case 'd':
+        return replace(property_set("Nd"), false);
+      case 'D':
+        if (in_class) break;  // as \P{Nd}: see property()
+        return replace(property_set("Nd"), true);
       case 'h':
         return replace("0-9a-fA-F", false);
       case 'H':
@@ -134,22 +141,30 @@ class Translator {
     take();
   }
 
-  // \p{name} and the characters that PCRE2's Unicode does not have yet. A negated one within a
-  // class has no spelling that would leave them out, and stays as it is.
-  void property(std::string_view name, bool negated, bool in_class) {
-    std::string newer;
+  // What a class has to hold for the property `name`: \p{name} and the characters that PCRE2's
+  // Unicode does not have yet.
+  static std::string property_set(std::string_view name) {
+    std::string set = fmt::format("\\p{{{}}}", name);
     for (const NewCharacters& range : new_characters()) {
-      if (!range.category.starts_with(name)) continue;
-      fmt::format_to(std::back_inserter(newer), "\\x{{{:X}}}-\\x{{{:X}}}",
+      if (name.empty() || !range.category.starts_with(name)) continue;
+      fmt::format_to(std::back_inserter(set), "\\x{{{:X}}}-\\x{{{:X}}}",
                      static_cast<uint32_t>(range.first), static_cast<uint32_t>(range.last));
     }
-    const std::string itself = fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', name);
-    if (newer.empty() || (in_class && negated)) {
-      out_.append(itself);
+    return set;
+  }
+
+  static std::string word_set() {
+    return property_set("L") + property_set("M") + property_set("Nd") + std::string(kOtherWord);
+  }
+
+  void property(std::string_view name, bool negated, bool in_class) {
+    if (in_class && negated) {
+      // There is no spelling that would leave the new characters out.
+      fmt::format_to(std::back_inserter(out_), "\\P{{{}}}", name);
     } else if (in_class) {
-      out_.append(itself).append(newer);
+      out_.append(property_set(name));
     } else {
-      fmt::format_to(std::back_inserter(out_), "[{}\\p{{{}}}{}]", negated ? "^" : "", name, newer);
+      fmt::format_to(std::back_inserter(out_), "[{}{}]", negated ? "^" : "", property_set(name));
     }
   }
 

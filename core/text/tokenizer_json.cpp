@@ -3,7 +3,6 @@
 // `padding` are settings of a batch in Python, and do not apply here.
 #include <algorithm>
 #include <functional>
-#include <iterator>
 
 #include "core/text/json_reader.hpp"
 #include "core/text/tokenizer.hpp"

@@ -1,4 +1,5 @@
 // The files that GPT-2's tokenizer was published in, before there was a tokenizer.json.
+#include <algorithm>
 #include <set>
 
 #include "core/text/json_reader.hpp"

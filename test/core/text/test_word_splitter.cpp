@@ -111,6 +111,8 @@ TEST(Regex, PropertiesKnowUnicode16) {
   const std::string ideograph = "\xF0\xB1\x8D\x90";  // U+31350, since Unicode 15
   EXPECT_THAT(matches(Regex(R"(\p{L}+)"), garay + ideograph), ElementsAre(garay + ideograph));
   EXPECT_THAT(matches(Regex(R"([^\s\p{L}]+)"), garay + "."), ElementsAre("."));
+  EXPECT_THAT(matches(Regex(R"(\w+)"), garay + "_."), ElementsAre(garay + "_"));
+  EXPECT_THAT(matches(Regex(R"([\d]\D)"), "\xF0\x90\xB5\x80x"), ElementsAre("\xF0\x90\xB5\x80x"));
   EXPECT_EQ(words_by_hand(gpt2_word_end, garay + "a.").size(), 2u);
 }
 
