@@ -9,6 +9,7 @@
 #include "core/plan/pick_grid.hpp"
 #include "core/plan/plan_options.hpp"
 #include "core/weights/checkpoint.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 namespace {
@@ -26,6 +27,15 @@ std::int64_t memory_of_rank(const Device& device, const Comm& node, const Engine
 
 }  // namespace
 
+void check_load_format(LoadFormat format, const ModelFiles& files) {
+  if (format == LoadFormat::gguf && !files.is_gguf()) {
+    throw UserError("--load-format gguf: {} is not a .gguf file", files.folder.string());
+  }
+  if (format == LoadFormat::safetensors && files.is_gguf()) {
+    throw UserError("--load-format safetensors: {} is a .gguf file", files.gguf.string());
+  }
+}
+
 JobPlan plan_job(const Comm& world, const RunConfig& config) {
   JobPlan plan;
   const Comm node = world.split_by_host();
@@ -33,6 +43,7 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
   std::int64_t memory_bytes = 0;
   agree(world, [&] {
     plan.files = find_model(config.model.model);
+    check_load_format(config.model.load_format, plan.files);
     plan.model = describe_model(plan.files);
     plan.sampling = sampling_defaults(
         config.sampling, plan.files.is_gguf() ? std::filesystem::path()

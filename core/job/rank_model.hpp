@@ -25,6 +25,9 @@ struct JobPlan {
   std::string explanation;  // of the grid, in one line
 };
 
+// Throws UserError when --load-format asks for another kind of checkpoint than --model is.
+void check_load_format(LoadFormat format, const ModelFiles& files);
+
 // Reads the model's configuration, looks at the hosts and chooses the grid. Throws on all ranks
 // alike. Collective over `world`.
 JobPlan plan_job(const Comm& world, const RunConfig& config);
