@@ -1,7 +1,8 @@
 // Oniguruma's Ruby syntax to PCRE2's: see regex.hpp for what differs.
-#include <array>
 #include <cctype>
 #include <iterator>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "core/text/regex.hpp"

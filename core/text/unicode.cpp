@@ -121,9 +121,7 @@ uint8_t bits_of(utf8proc_category_t category) {
   switch (category) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LT:
-      return kLetter | kUpper;
     case UTF8PROC_CATEGORY_LL:
-      return kLetter | kLower;
     case UTF8PROC_CATEGORY_LM:
     case UTF8PROC_CATEGORY_LO:
       return kLetter;
@@ -156,8 +154,7 @@ uint8_t bits_of(utf8proc_category_t category) {
 uint8_t bits_of(std::string_view category) {
   switch (category[0]) {
     case 'L':
-      if (category == "Lu") return kLetter | kUpper;
-      return category == "Ll" ? kLetter | kLower : kLetter;
+      return kLetter;
     case 'N':
       return category == "Nd" ? kNumber | kDecimal : kNumber;
     case 'M':

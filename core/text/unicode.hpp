@@ -67,9 +67,7 @@ enum Property : uint8_t {
   kWhitespace = 4,    // White_Space
   kMark = 8,          // M
   kPunctuation = 16,  // P
-  kUpper = 32,        // Lu or Lt
-  kLower = 64,        // Ll
-  kDecimal = 128,     // Nd
+  kDecimal = 32,      // Nd
 };
 
 // Property bits of every code point, 0x110000 entries, filled by the first call.
