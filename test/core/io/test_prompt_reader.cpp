@@ -155,7 +155,8 @@ TEST_F(PromptFile, MayBeAbandoned) {
 }
 
 TEST_F(PromptFile, ThatShrinksIsAnErrorAfterWhatWasRead) {
-  write("p.txt", "one\n" + std::string(3 << 20, 'x') + "\nlast");
+  // The reader waits with "two" until "one" is taken, and reads the long line's rest only then.
+  write("p.txt", "one\ntwo\n" + std::string(3 << 20, 'x') + "\nlast");
   const auto size = static_cast<std::int64_t>(std::filesystem::file_size(options_.path));
   options_.queue_requests = 1;
   const auto prompts = reader({{0, size}});
