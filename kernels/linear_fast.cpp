@@ -121,12 +121,15 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
     for (std::int64_t t = first; t < last; ++t) {
       const float* a = packed.data + packed.offset(block, t);
       float* c = sums + (tiling.begin(t) - tiling.begin(first)) * width;
+      // The first tiles ask for the next block, each for its part, so that memory works all the
+      // while.
+      const std::int64_t share = std::min<std::int64_t>(last - first, 4);
+      const std::int64_t stride = t - first < share ? step / share : 0;
+      const char* part = ahead + (t - first) * k * stride;
       if (widen) {
-        product.tiles.f32[tiling.height(t) - 1](a, widened, k, c, width, ahead,
-                                                t == first ? step : 0);
+        product.tiles.f32[tiling.height(t) - 1](a, widened, k, c, width, part, stride);
       } else {
-        pick<Raw>(product.tiles, w.dtype(), tiling.height(t))(a, b, k, c, width, ahead,
-                                                              t == first ? step : 0);
+        pick<Raw>(product.tiles, w.dtype(), tiling.height(t))(a, b, k, c, width, part, stride);
       }
     }
   }
