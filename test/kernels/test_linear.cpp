@@ -42,9 +42,10 @@ class FastLinear : public testing::TestWithParam<LinearCase> {
 
 // Sizes around the tile heights, the panel width, the k block and the row block.
 TEST_P(FastLinear, AgreesWithThePlainVersionAtOddSizes) {
-  const std::int64_t sizes[][3] = {{1, 1, 1},     {1, 31, 7},     {2, 32, 256},   {3, 33, 255},
-                                   {5, 64, 257},  {12, 70, 31},   {13, 95, 512},  {25, 100, 515},
-                                   {47, 33, 300}, {49, 130, 600}, {241, 40, 259}, {250, 65, 530}};
+  const std::int64_t sizes[][3] = {{1, 1, 1},      {1, 31, 7},     {2, 32, 256},   {3, 33, 255},
+                                   {5, 64, 257},   {12, 70, 31},   {13, 95, 512},  {25, 100, 515},
+                                   {47, 33, 300},  {49, 130, 600}, {241, 40, 259}, {250, 65, 530},
+                                   {250, 33, 2100}};
   for (const auto& [m, n, k] : sizes) {
     const Tensor x = random_tensor(DType::f32, {m, k}, 1);
     const LinearWeight w = packed(random_tensor(GetParam().dtype, {n, k}, 2));
@@ -84,6 +85,22 @@ TEST_P(FastLinear, ARowsBitsDependNeitherOnTheBatchNorOnItsPlaceNorOnThreads) {
           << rows << " rows, " << threads << " threads";
     }
   }
+}
+
+// With this many rows and inputs, sums rest in `out` between two steps over k; a row alone takes
+// one.
+TEST_P(FastLinear, ARowsBitsDoNotDependOnHowTheSumIsCut) {
+  constexpr std::int64_t m = 250, n = 40, k = 2100;
+  const Tensor x = random_tensor(DType::f32, {m, k}, 10);
+  const LinearWeight w = packed(random_tensor(GetParam().dtype, {n, k}, 11));
+  const Tensor bias = random_tensor(DType::f32, {n}, 12);
+  const Tensor together = random_tensor(DType::f32, {m, n}, 13);
+  const Tensor alone = random_tensor(DType::f32, {m, n}, 13);
+  linear(together, x, w, bias, true, cpu_stream);
+  for (std::int64_t i = 0; i < m; ++i) {
+    linear(alone->slice(0, i, 1), x->slice(0, i, 1), w, bias, true, cpu_stream);
+  }
+  EXPECT_TRUE(same_bits(together, alone));
 }
 
 TEST_P(FastLinear, ReadsAndWritesStridedRowsAndNothingBetweenThem) {
