@@ -10,12 +10,12 @@
 //     apply_edits                   penalties, bias, masks
 //     row_max                       all-reduce max f32 [rows]
 //     min_p_thresholds
-//     4 x { threshold_histogram     all-reduce sum i64 [rows, 256]  -> threshold_narrow }   top-k:
-//     counts 4 x { threshold_histogram     all-reduce sum i64 [rows, 256]  -> threshold_narrow }
-//     top-p: masses draw_candidates               all-reduce max i64 [rows]  -> unpack_candidates
+//     4 x { threshold_histogram     all-reduce sum i64 [rows, 256]  -> threshold_narrow }  counts
+//     4 x { threshold_histogram     all-reduce sum i64 [rows, 256]  -> threshold_narrow }  masses
+//     draw_candidates               all-reduce max i64 [rows]  -> unpack_candidates
 //     undo_edits
-//     pick_logits                   all-reduce max f32 [rows]             the chosen token's raw
-//     logit count_at_least                all-reduce sum i64 [rows]             its rank
+//     pick_logits                   all-reduce max f32 [rows]             the raw logit drawn
+//     count_at_least                all-reduce sum i64 [rows]             its rank
 //
 // What a batch does not ask for is left out. Everywhere: logits [rows, vocab_local] f32, rows may
 // be strided; column j < shard.size is token shard.begin + j; columns at and beyond shard.size are
