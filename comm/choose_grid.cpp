@@ -45,6 +45,9 @@ std::string explain(const GridQuestion& question, const GridShape& shape, bool f
     why = "as given";
   } else if (!fits) {
     why = fmt::format("the model does not fit even {} rank{}", ranks, ranks == 1 ? "" : "s");
+  } else if (question.tensor || question.pipeline || question.data) {
+    why = fmt::format("{} as given; {} {} the model", given_axes(question), ranks,
+                      ranks == 1 ? "rank holds" : "ranks hold");
   } else if (ranks == 1) {
     why = shape.data == 1 ? "the model fits one rank"
                           : "the model fits one rank, so each rank is a replica";

@@ -51,6 +51,8 @@ TEST(ChooseGrid, WhatTheUserGivesStays) {
   GridQuestion given = question(8, 8, 1);
   given.tensor = 2;
   EXPECT_EQ(choose_grid(given).shape, (GridShape{4, 1, 2}));
+  EXPECT_EQ(choose_grid(given).explanation,
+            "data 4 x pipeline 1 x tensor 2: tensor 2 as given; 2 ranks hold the model");
   given.pipeline = 2;
   EXPECT_EQ(choose_grid(given).shape, (GridShape{2, 2, 2}));
   given = question(8, 8, 1);
