@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 
+#include "comm/exit_code.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -17,10 +18,10 @@ inline int guarded_main(const char* program, const std::function<int()>& body) {
     return body();
   } catch (const UserError& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what());
-    return 2;
+    return exit_code::users_mistake;
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what());
-    return 1;
+    return exit_code::internal_error;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "comm/agree.hpp"
+#include "comm/exit_code.hpp"
 #include "comm/watchdog.hpp"
 
 namespace millrace {
@@ -14,10 +15,11 @@ Failure current_failure() {
   try {
     throw;
   } catch (const std::exception& e) {
-    return {dynamic_cast<const UserError*>(&e) != nullptr ? 2 : 1,
+    return {dynamic_cast<const UserError*>(&e) != nullptr ? exit_code::users_mistake
+                                                          : exit_code::internal_error,
             dynamic_cast<const PeerError*>(&e) != nullptr, e.what()};
   } catch (...) {
-    return {1, false, "an exception of unknown type"};
+    return {exit_code::internal_error, false, "an exception of unknown type"};
   }
 }
 
