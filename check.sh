@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds everything and runs every test: the release build, the parsers under AddressSanitizer and UBSan,
+# Builds everything and runs every test: the release build, parsers and engine under AddressSanitizer and UBSan,
 # and, where nvcc is found, the CUDA build. Ends with CTest's summary.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -24,10 +24,10 @@ say "release build"
 cmake --preset cpu-release
 cmake --build --preset cpu-release --parallel "$jobs"
 
-say "parsers and mutated inputs under AddressSanitizer and UBSan"
+say "parsers on mutated inputs, engine, scheduler and journal under AddressSanitizer and UBSan"
 cmake --preset cpu-asan
-cmake --build --preset cpu-asan --parallel "$jobs" --target fuzz_tests
-ctest --preset cpu-asan --label-regex fuzz --parallel "$jobs"
+cmake --build --preset cpu-asan --parallel "$jobs" --target sanitized_tests
+ctest --preset cpu-asan --label-regex 'fuzz|sanitize' --parallel "$jobs"
 
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
   say "CUDA build, one architecture"

@@ -44,11 +44,12 @@ def main(model_path, prompts_path, max_tokens, threads):
     vocabulary_size = llama_cpp.llama_vocab_n_tokens(vocabulary)
     prompts = [tokenize(vocabulary, json.loads(line)["prompt"]) for line in open(prompts_path)]
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = sum(len(p) for p in prompts) + len(prompts) * (max_tokens + 1)
+    # Every sequence has a cache of its own: in one cache for all, each token's attention would go over all 164 prompts.
+    params.n_ctx = len(prompts) * (max(map(len, prompts)) + max_tokens + 1)
     params.n_batch = params.n_ubatch = BATCH
     params.n_seq_max = len(prompts)
     params.n_threads = params.n_threads_batch = threads
-    params.kv_unified = True
+    params.kv_unified = False
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         raise SystemExit("llama.cpp made no context")
