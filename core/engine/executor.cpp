@@ -33,6 +33,7 @@ Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWe
                    const Grid& grid, const ExecutorParameters& parameters)
     : grid_(grid),
       limits_(parameters.limits),
+      trace_(parameters.trace),
       stream_(parameters.device),
       cache_(spec, slices, parameters.cache, parameters.device),
       batch_(parameters.limits, largest_padding, parameters.device),
@@ -63,8 +64,14 @@ Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWe
 void Executor::launch(const BatchPlan& plan) {
   if (plan.empty()) return;
   const Stream stream = stream_.stream();
-  const int stage = grid_.coordinates().pipeline;
   const std::optional<PaddedSize> size = padded_size(plan);
+  if (trace_ != nullptr) trace_->begin(plan, size && graphs_.contains(*size), stream);
+  run_step(plan, size, stream);
+  if (trace_ != nullptr) trace_->end(stream);
+}
+
+void Executor::run_step(const BatchPlan& plan, std::optional<PaddedSize> size, Stream stream) {
+  const int stage = grid_.coordinates().pipeline;
   if (size) {
     batch_.upload_padded(plan, size->sequences, size->table_width, stream);
   } else {

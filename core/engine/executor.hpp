@@ -18,6 +18,7 @@
 #include "core/engine/device_batch.hpp"
 #include "core/engine/kv_cache.hpp"
 #include "core/engine/sampler.hpp"
+#include "core/engine/step_trace.hpp"
 #include "core/engine/transformer.hpp"
 #include "kernels/base/graph.hpp"
 
@@ -30,6 +31,7 @@ struct ExecutorParameters {
   std::vector<std::int32_t> eos_token_ids;
   DType activation_dtype = DType::f32;
   Device device;
+  StepTrace* trace = nullptr;  // told of every step; may be null
 };
 
 class Executor {
@@ -71,6 +73,7 @@ class Executor {
   };
 
   std::optional<PaddedSize> padded_size(const BatchPlan& plan) const;
+  void run_step(const BatchPlan& plan, std::optional<PaddedSize> size, Stream stream);
   void run_graph(PaddedSize size, Stream stream);
   void run_ops(bool with_logits, Stream stream);
   void sample(const BatchPlan& plan, Stream stream);
@@ -83,6 +86,7 @@ class Executor {
 
   const Grid& grid_;
   BatchLimits limits_;
+  StepTrace* trace_;
   OwnedStream stream_;
   KvCache cache_;
   DeviceBatch batch_;

@@ -54,7 +54,8 @@ ExecutorParameters executor_parameters(const SchedulerConfig& scheduler,
       .seed = p.seed,
       .eos_token_ids = scheduler.eos_token_ids,
       .activation_dtype = p.activation_dtype,
-      .device = p.device};
+      .device = p.device,
+      .trace = p.trace};
 }
 
 }  // namespace

@@ -45,6 +45,7 @@ struct ReplicaParameters {
   Device device;
   std::uint64_t seed = 0;
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  StepTrace* trace = nullptr;  // of this rank's steps; may be null
 
   // Leader only; the others leave them empty. The tokenizer may be null for models without text.
   const Tokenizer* tokenizer = nullptr;

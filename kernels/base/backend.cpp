@@ -43,6 +43,10 @@ std::int64_t device_memory_bytes(Device device) {
   return MILLRACE_DISPATCH(device, memory_bytes, device);
 }
 
+std::int64_t free_device_memory_bytes(Device device) {
+  return MILLRACE_DISPATCH(device, free_memory_bytes, device);
+}
+
 Buffer::Buffer(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
   if (bytes == 0) return;
   data_ = MILLRACE_DISPATCH(device, allocate, bytes, device);

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -11,6 +12,8 @@
 
 namespace millrace::cpu {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t alignment = 64;
 constexpr std::size_t map_threshold = std::size_t{1} << 20;
@@ -54,19 +57,32 @@ std::int64_t memory_bytes(Device) {
   return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
 }
 
+std::int64_t free_memory_bytes(Device) {
+  return std::int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+}
+
 void* allocate_host(std::size_t bytes, Device device) { return allocate(bytes, device); }
 
 void release_host(void* data, std::size_t bytes, Device device) noexcept {
   release(data, bytes, device);
 }
 
-void* create_event(Device) { return nullptr; }
+// Only a timed event has something to remember.
+void* create_event(Device, bool timed) { return timed ? new Clock::time_point() : nullptr; }
 
-void destroy_event(void*, Device) noexcept {}
+void destroy_event(void* event, Device) noexcept { delete static_cast<Clock::time_point*>(event); }
 
-void record_event(void*, Stream) {}
+void record_event(void* event, Stream) {
+  if (event != nullptr) *static_cast<Clock::time_point*>(event) = Clock::now();
+}
 
 void wait_event(void*, Device) {}
+
+double seconds_between(void* earlier, void* later) {
+  return std::chrono::duration<double>(*static_cast<Clock::time_point*>(later) -
+                                       *static_cast<Clock::time_point*>(earlier))
+      .count();
+}
 
 // Graph::is_supported says no to the CPU, so these are never reached.
 void begin_capture(Stream) { throw std::logic_error("graphs are not recorded on the CPU"); }

@@ -134,10 +134,11 @@ void* allocate_host(std::size_t bytes, Device device) {
 
 void release_host(void* data, std::size_t, Device) noexcept { cudaFreeHost(data); }
 
-void* create_event(Device device) {
+void* create_event(Device device, bool timed) {
   use_device(device);
   cudaEvent_t event = nullptr;
-  cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  cuda_check(cudaEventCreateWithFlags(&event, timed ? cudaEventDefault : cudaEventDisableTiming),
+             "cudaEventCreateWithFlags");
   return event;
 }
 
@@ -151,6 +152,14 @@ void record_event(void* event, Stream stream) {
 
 void wait_event(void* event, Device) {
   cuda_check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "cudaEventSynchronize");
+}
+
+double seconds_between(void* earlier, void* later) {
+  float milliseconds = 0;
+  cuda_check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier),
+                                  static_cast<cudaEvent_t>(later)),
+             "cudaEventElapsedTime");
+  return 1e-3 * static_cast<double>(milliseconds);
 }
 
 // Thread-local: other threads may allocate and copy while this one records.
@@ -187,12 +196,28 @@ int device_count() {
   return count;
 }
 
-std::int64_t memory_bytes(Device device) {
-  use_device(device);
-  std::size_t available = 0;
+namespace {
+
+struct Memory {
+  std::size_t free = 0;
   std::size_t total = 0;
-  cuda_check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
-  return static_cast<std::int64_t>(total);
+};
+
+Memory memory_of(Device device) {
+  use_device(device);
+  Memory memory;
+  cuda_check(cudaMemGetInfo(&memory.free, &memory.total), "cudaMemGetInfo");
+  return memory;
+}
+
+}  // namespace
+
+std::int64_t memory_bytes(Device device) {
+  return static_cast<std::int64_t>(memory_of(device).total);
+}
+
+std::int64_t free_memory_bytes(Device device) {
+  return static_cast<std::int64_t>(memory_of(device).free);
 }
 
 }  // namespace millrace::cuda

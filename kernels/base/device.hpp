@@ -31,4 +31,7 @@ int cuda_device_count();
 // All memory of a device, used or not; of the CPU, the host's physical memory.
 std::int64_t device_memory_bytes(Device device);
 
+// What nobody, in this process or another, has taken of it.
+std::int64_t free_device_memory_bytes(Device device);
+
 }  // namespace millrace

@@ -34,8 +34,9 @@ HostBuffer& HostBuffer::operator=(HostBuffer&& other) noexcept {
   return *this;
 }
 
-Event::Event(Device device)
-    : device_(device), handle_(MILLRACE_DISPATCH(device, create_event, device)) {}
+Event::Event(Device device, Kind kind)
+    : device_(device),
+      handle_(MILLRACE_DISPATCH(device, create_event, device, kind == Kind::timed)) {}
 
 Event::~Event() {
   if (handle_ != nullptr) MILLRACE_DISPATCH(device_, destroy_event, handle_, device_);
@@ -47,6 +48,10 @@ Event::Event(Event&& other) noexcept
 void Event::record(Stream stream) { MILLRACE_DISPATCH(device_, record_event, handle_, stream); }
 
 void Event::wait() const { MILLRACE_DISPATCH(device_, wait_event, handle_, device_); }
+
+double Event::seconds_since(const Event& earlier) const {
+  return MILLRACE_DISPATCH(device_, seconds_between, earlier.handle_, handle_);
+}
 
 Graph::~Graph() {
   if (handle_ != nullptr) MILLRACE_DISPATCH(device_, destroy_graph, handle_, device_);

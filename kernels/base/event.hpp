@@ -1,6 +1,8 @@
-// A mark in a stream's work that the host can wait for. On the CPU work is done when it returns, so
-// a mark is always reached.
+// A mark in a stream's work that the host can wait for, and that can tell when the device came by.
+// On the CPU work is done when it returns, so a mark is always reached.
 #pragma once
+
+#include <cstdint>
 
 #include "kernels/base/stream.hpp"
 
@@ -8,7 +10,9 @@ namespace millrace {
 
 class Event {
  public:
-  explicit Event(Device device);
+  enum class Kind : std::uint8_t { mark, timed };
+
+  explicit Event(Device device, Kind kind = Kind::mark);
   ~Event();
   Event(Event&& other) noexcept;
   Event& operator=(Event&&) = delete;
@@ -20,6 +24,9 @@ class Event {
 
   // Blocks until the mark is reached; at once when none was made.
   void wait() const;
+
+  // Seconds from `earlier` to this mark, as the device passed them. Both timed, and reached.
+  double seconds_since(const Event& earlier) const;
 
  private:
   Device device_;

@@ -1,0 +1,240 @@
+// Output tokens per second of a model's shape on made-up weights and made-up requests, beside the
+// least time that this machine's ceilings allow (roofline.hpp).
+//
+//   bench_throughput --model SHAPE_OR_CHECKPOINT [--workload 1000/1000x3000]... [--workload
+//     lognormal:220/200x1000] [--decode-batches 1,16,64,256] [--csv FILE] [flags of millrace]
+//
+// A SHAPE is a folder with a config.json, as in shapes/. Also under mpirun, with millrace's grid
+// flags.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+#include "bench/throughput/run.hpp"
+#include "comm/agree.hpp"
+#include "comm/run_main.hpp"
+#include "core/config/run_config.hpp"
+#include "core/job/log.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace::bench {
+namespace {
+
+constexpr int decode_steps = 96;  // of each of --decode-batches
+
+struct Options {
+  RunConfig config;
+  std::vector<Workload> workloads;
+  std::vector<int> decode_batches;
+  int context = 0;  // of these
+  std::string csv;
+};
+
+std::vector<Flag> flags_of(Options& options) {
+  const std::string group = "Workload";
+  std::vector<Flag> flags{
+      {group, "workload", "", Flag::Kind::repeated, "SPEC", "",
+       "PROMPT/OUTPUTxREQUESTS or lognormal:PROMPT/OUTPUTxREQUESTS (means); may be repeated.",
+       [&](const FlagValue& value) { options.workloads.push_back(parse_workload(value.text())); }},
+      {group, "decode-batches", "", Flag::Kind::value, "N,N,...", "",
+       "Also time decode steps of these many sequences.",
+       [&](const FlagValue& value) { options.decode_batches = value.integers(1); }},
+      {group, "context", "", Flag::Kind::value, "N", "1024", "Tokens of these sequences, about.",
+       [&](const FlagValue& value) {
+         options.context = static_cast<int>(value.integer(decode_steps, 1 << 24));
+       }},
+      {group, "csv", "", Flag::Kind::value, "FILE", "", "Append a line per workload to this file.",
+       [&](const FlagValue& value) { options.csv = value.text(); }}};
+  const auto take = [&](std::vector<Flag> more) {
+    std::ranges::move(more, std::back_inserter(flags));
+  };
+  take(model_flags(options.config.model));
+  take(grid_flags(options.config.grid));
+  take(engine_flags(options.config.engine));
+  return flags;
+}
+
+void print(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+// Where the device's time went, by what kind of step it was.
+void print_steps(const WorkloadRun& run, const Engine& engine) {
+  struct Kind {
+    const char* name;
+    bool (*has)(const StepRecord&);
+  };
+  const auto is_decode = [](const StepRecord& s) { return s.tokens == s.decode_sequences; };
+  static const auto decode = is_decode;
+  constexpr Kind kinds[] = {
+      {"decode, replayed", [](const StepRecord& s) { return decode(s) && s.replayed; }},
+      {"decode, op by op", [](const StepRecord& s) { return decode(s) && !s.replayed; }},
+      {"with prompts", [](const StepRecord& s) { return !decode(s); }}};
+  print(fmt::format("  {:<18} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}", "steps", "count",
+                    "tokens", "samples", "busy s", "idle s", "roofline", "busy/step"));
+  for (const Kind& kind : kinds) {
+    std::int64_t count = 0, tokens = 0, samples = 0;
+    double busy = 0, idle = 0, roofline = 0;
+    for (const StepRecord& step : run.steps) {
+      if (!kind.has(step)) continue;
+      ++count;
+      tokens += step.tokens;
+      samples += step.samples;
+      busy += step.busy_seconds;
+      idle += step.idle_seconds;
+      roofline += roofline_seconds(step, engine.cost, engine.replica);
+    }
+    if (count == 0) continue;
+    print(fmt::format("  {:<18} {:>7} {:>9} {:>9} {:>9.3f} {:>9.3f} {:>8.1f}% {:>7.3f} ms",
+                      kind.name, count, tokens, samples, busy, idle, 100 * roofline / (busy + idle),
+                      1e3 * busy / static_cast<double>(count)));
+  }
+}
+
+double busy_fraction(const WorkloadRun& run) {
+  double busy = 0, idle = 0;
+  for (const StepRecord& step : run.steps) {
+    busy += step.busy_seconds;
+    idle += step.idle_seconds;
+  }
+  return busy / std::max(busy + idle, 1e-9);
+}
+
+void report(const Options& options, const Engine& engine, const Workload& workload,
+            const WorkloadRun& run) {
+  const double rate = static_cast<double>(run.output_tokens) / run.seconds;
+  print(fmt::format(
+      "{}: {:.1f} output tokens/s, {:.1f} with prompts, in {:.2f} s; {:.1f} % of the roofline over "
+      "the steps that were run ({:.2f} s), {:.1f} % over an ideal schedule ({:.2f} s)",
+      workload.name, rate, static_cast<double>(run.output_tokens + run.prompt_tokens) / run.seconds,
+      run.seconds, 100 * run.roofline_seconds / run.seconds, run.roofline_seconds,
+      100 * run.ideal_seconds / run.seconds, run.ideal_seconds));
+  print(
+      fmt::format("  device busy {:.1f} %, host waited {:.1f} % of the time, {} preemptions, "
+                  "cache of {} tokens",
+                  100 * busy_fraction(run), 100 * run.waited_seconds / run.seconds, run.preemptions,
+                  run.cache_tokens));
+  print_steps(run, engine);
+  if (options.csv.empty()) return;
+  const bool is_new = !std::ifstream(options.csv).good();
+  std::ofstream csv(options.csv, std::ios::app);
+  if (is_new) {
+    csv << "model,dtype,kv_dtype,grid,workload,max_num_seqs,max_num_batched_tokens,cache_tokens,"
+           "seconds,output_tokens_per_s,total_tokens_per_s,roofline_run_s,roofline_ideal_s,"
+           "busy_fraction,steps,preemptions,copy_bytes_per_s,matmul_flops_per_s\n";
+  }
+  const PlanOptions& plan = engine.plan.options;
+  csv << fmt::format(
+      "{},{},{},{},{},{},{},{},{:.3f},{:.1f},{:.1f},{:.3f},{:.3f},{:.4f},{},{},"
+      "{:.4g},{:.4g}\n",
+      options.config.model.model, name(plan.dtype), name(plan.cache_dtype),
+      to_string(engine.grid.shape()), workload.name, plan.max_num_seqs, plan.max_num_batched_tokens,
+      run.cache_tokens, run.seconds, rate,
+      static_cast<double>(run.output_tokens + run.prompt_tokens) / run.seconds,
+      run.roofline_seconds, run.ideal_seconds, busy_fraction(run), run.steps.size(),
+      run.preemptions, engine.replica.copy_bytes_per_second,
+      engine.replica.matmul_flops_per_second);
+  if (!csv.flush()) throw UserError("cannot write {}", options.csv);
+}
+
+// Steps in which each replica decodes `batch` sequences of about `context` tokens: medians.
+void report_decode(const Engine& engine, int batch, int context) {
+  const Workload workload = parse_workload(fmt::format(
+      "{}/{}x{}", context - decode_steps / 2, decode_steps, batch * engine.grid.shape().data));
+  const WorkloadRun run = run_workload(engine, workload);
+  if (engine.grid.world().rank() != 0) return;
+  std::vector<double> seconds, idle, rooflines;
+  for (const StepRecord& step : run.steps) {
+    if (!step.replayed && engine.plan.device.is_cuda()) continue;
+    if (step.tokens != batch || step.decode_sequences != batch) continue;
+    seconds.push_back(step.busy_seconds + step.idle_seconds);
+    idle.push_back(step.idle_seconds);
+    rooflines.push_back(roofline_seconds(step, engine.cost, engine.replica));
+  }
+  if (seconds.empty()) {
+    print(fmt::format("decode, batch {}: no such step (the cache holds {} tokens)", batch,
+                      run.cache_tokens));
+    return;
+  }
+  const auto median = [](std::vector<double>& values) {
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::ranges::nth_element(values, middle);
+    return *middle;
+  };
+  const double step = median(seconds);
+  const double roofline = median(rooflines);
+  print(
+      fmt::format("decode, batch {}, context {}: {:.3f} ms a step, of which the device idles "
+                  "{:.1f} %; roofline {:.3f} ms: {:.1f} %",
+                  batch, context, 1e3 * step, 100 * median(idle) / step, 1e3 * roofline,
+                  100 * roofline / step));
+}
+
+int run(const Environment& environment, std::span<const std::string> arguments) {
+  Options options;
+  const std::vector<Flag> flags = flags_of(options);
+  const Settings settings = read_settings(flags, arguments, process_environment());
+  const Comm& world = environment.world();
+  if (settings.wants_help) {
+    if (world.rank() == 0) {
+      print(help_text(flags, "bench_throughput --model SHAPE --workload SPEC [flags]\n"));
+    }
+    return 0;
+  }
+  apply_settings(flags, settings.values);
+  RunConfig& config = options.config;
+  if (config.model.load_format == LoadFormat::automatic) {
+    config.model.load_format = LoadFormat::dummy;
+  }
+  start_log(LogLevel::warning, world.rank() == 0);
+  if (!config.model.max_model_len) {
+    std::int64_t longest = options.decode_batches.empty() ? 0 : options.context + decode_steps;
+    for (const Workload& workload : options.workloads) {
+      longest = std::max<std::int64_t>(longest, workload.longest());
+    }
+    config.model.max_model_len = longest;
+  }
+  const JobPlan plan = plan_job(world, config);
+  Grid grid(world, plan.grid.shape);
+  grid.bind(plan.device);
+  // Before the weights, while there is room for what is measured.
+  const Ceilings ceilings =
+      agree(world, [&] { return measure_ceilings(plan.device, plan.options.dtype); });
+  const RankModel rank = load_rank(grid, plan, config);
+  const double held =
+      static_cast<double>(grid.replica().all_reduce_sum(rank.weights.report.weight_bytes));
+  const double ranks = grid.replica().size();
+  const Engine engine{
+      .grid = grid,
+      .plan = plan,
+      .rank = rank,
+      .cost = cost_of(plan.model.spec, held, plan.options.dtype, plan.options.cache_dtype),
+      .replica = {ranks * ceilings.copy_bytes_per_second,
+                  ranks * ceilings.matmul_flops_per_second}};
+  if (world.rank() == 0) {
+    print(fmt::format(
+        "{} on {} ({}), weights {}, KV cache {}; ceilings of a rank: copy {:.0f} GB/s, "
+        "matmul {:.1f} TFLOP/s",
+        config.model.model, to_string(plan.device), to_string(grid.shape()),
+        name(plan.options.dtype), name(plan.options.cache_dtype),
+        1e-9 * ceilings.copy_bytes_per_second, 1e-12 * ceilings.matmul_flops_per_second));
+  }
+  for (const int batch : options.decode_batches) report_decode(engine, batch, options.context);
+  for (const Workload& workload : options.workloads) {
+    const WorkloadRun result = run_workload(engine, workload);
+    if (world.rank() == 0) report(options, engine, workload, result);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace millrace::bench
+
+int main(int argc, char** argv) {
+  return millrace::run_main("bench_throughput", [&](const millrace::Environment& environment) {
+    return millrace::bench::run(environment, millrace::program_arguments(argc, argv));
+  });
+}

@@ -1,0 +1,39 @@
+// Runs a workload through the engine, as a job would, and holds it beside its roofline.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bench/throughput/roofline.hpp"
+#include "comm/grid.hpp"
+#include "core/engine/replica.hpp"
+#include "core/job/rank_model.hpp"
+
+namespace millrace::bench {
+
+// The model as all runs of this process use it.
+struct Engine {
+  const Grid& grid;
+  const JobPlan& plan;
+  const RankModel& rank;
+  ModelCost cost;
+  Ceilings replica;  // of all ranks of a replica together
+};
+
+struct WorkloadRun {
+  double seconds = 0;              // the slowest replica's, from the first step to the last
+  std::int64_t prompt_tokens = 0;  // of all replicas, like what follows
+  std::int64_t output_tokens = 0;
+  std::int64_t preemptions = 0;
+  std::int64_t cache_tokens = 0;  // of one replica
+  // Of replica 0, on its leader; elsewhere empty or 0.
+  std::vector<StepRecord> steps;
+  double waited_seconds = 0;    // of `seconds`: the host, for the device or for other ranks
+  double roofline_seconds = 0;  // over these steps
+  double ideal_seconds = 0;     // over an ideal schedule of the replica's requests
+};
+
+// Collective over the grid.
+WorkloadRun run_workload(const Engine& engine, const Workload& workload);
+
+}  // namespace millrace::bench
