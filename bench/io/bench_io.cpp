@@ -134,8 +134,9 @@ void merge(benchmark::State& state) {
   std::filesystem::remove_all(folder() / "spool");
   write_spool();
   for (auto _ : state) {
-    merge_spool({folder() / "spool"},
-                [](std::int64_t, FinishedRequest&& request) { benchmark::DoNotOptimize(request); });
+    merge_spool({folder() / "spool"}, [](std::int64_t, std::int32_t, FinishedRequest&& request) {
+      benchmark::DoNotOptimize(request);
+    });
   }
   count(state, results_each);
 }
@@ -147,7 +148,7 @@ void write_results(benchmark::State& state, const char* name) {
     auto results = open_results({folder() / name, true, false});
     std::int64_t index = 0;
     for (const FinishedRequest& result : answers()) {
-      results->add(index++, result);
+      results->add(index++, 0, result);
     }
     results->finish({});
   }

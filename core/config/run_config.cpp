@@ -42,6 +42,21 @@ auto into(std::optional<float>& field, double low, double high) {
   };
 }
 
+// "2/8"
+Shard shard_of(const FlagValue& value) {
+  const std::size_t slash = value.text().find('/');
+  if (slash == std::string::npos) {
+    value.reject("a shard such as 2/8");
+  }
+  Shard shard;
+  const std::string flag = "--shard";
+  shard.count =
+      static_cast<int>(FlagValue(flag, value.text().substr(slash + 1)).integer(1, kMaxInt));
+  shard.index =
+      static_cast<int>(FlagValue(flag, value.text().substr(0, slash)).integer(0, shard.count - 1));
+  return shard;
+}
+
 std::vector<Flag> input_flags(InputConfig& config) {
   const std::string group = "Input";
   return {
@@ -50,6 +65,9 @@ std::vector<Flag> input_flags(InputConfig& config) {
       {group, "chat-template", "", Kind::value, "FILE", "",
        "Jinja2 template for prompts given as messages, instead of the model's own.",
        into(config.chat_template)},
+      {group, "shard", "", Kind::value, "I/N", "0/1",
+       "Answer part I of N of the prompt file, counted from 0; millrace-report --merge joins them.",
+       [&config](const FlagValue& value) { config.shard = shard_of(value); }},
   };
 }
 
@@ -117,6 +135,25 @@ std::vector<Flag> sampling_flags(SamplingConfig& config) {
       {group, "seed", "", Kind::value, "N", "0",
        "Of all random draws; the same seed gives the same tokens on every grid.",
        [&config](const FlagValue& value) { config.seed = value.unsigned_integer(); }},
+  };
+}
+
+std::vector<Flag> journal_flags(JournalConfig& config) {
+  const std::string group =
+      "Restart (finished prompts are kept in OUTPUT.spool until the result is there)";
+  return {
+      {group, "resume", "", Kind::toggle, "", "false",
+       "Go on with what an earlier attempt left; begin when there is nothing; do nothing when the "
+       "result is there. Refused when model, prompts or sampling differ.",
+       into(config.resume)},
+      {group, "deep", "", Kind::toggle, "", "false",
+       "Tell models and prompts apart by every byte, not by sizes, headers and samples.",
+       into(config.deep)},
+      {group, "checkpoint-interval", "", Kind::value, "SECONDS", "5",
+       "What is finished survives a crash of the machine after at most this long.",
+       [&config](const FlagValue& value) {
+         config.checkpoint_interval_seconds = value.real(0, kInfinity);
+       }},
   };
 }
 
@@ -254,6 +291,7 @@ std::vector<Flag> run_flags(RunConfig& config) {
   append(flags, grid_flags(config.grid));
   append(flags, engine_flags(config.engine));
   append(flags, sampling_flags(config.sampling));
+  append(flags, journal_flags(config.journal));
   append(flags, log_flags(config.log));
   return flags;
 }

@@ -64,8 +64,15 @@ struct SamplingConfig {
   GenerationConfigUse generation_config = GenerationConfigUse::automatic;
 };
 
+// Part `index` of `count` of the prompt file.
+struct Shard {
+  int index = 0;
+  int count = 1;
+};
+
 struct InputConfig {
-  std::string prompts;        // .txt or .jsonl
+  std::string prompts;  // .txt or .jsonl
+  Shard shard;
   std::string chat_template;  // a Jinja2 file; empty: the model's own
 };
 
@@ -73,6 +80,13 @@ struct OutputConfig {
   std::string output;  // .h5, .hdf5 or .jsonl
   bool overwrite = false;
   bool return_prompt_token_ids = false;
+};
+
+// The journal of finished prompts, OUTPUT.spool.
+struct JournalConfig {
+  bool resume = false;
+  bool deep = false;                       // the fingerprint covers every byte
+  double checkpoint_interval_seconds = 0;  // what is finished is on the disk after at most this
 };
 
 struct LogConfig {
@@ -87,6 +101,7 @@ struct RunConfig {
   SamplingConfig sampling;
   InputConfig input;
   OutputConfig output;
+  JournalConfig journal;
   LogConfig log;
   std::vector<Setting> settings;  // every flag with its value and source, for the results
 };

@@ -88,6 +88,17 @@ void columns(const TimelineRow*, auto visit) {
   visit("preemptions", &TimelineRow::preemptions);
 }
 
+void columns(const RunRow*, auto visit) {
+  visit("shard", &RunRow::shard);
+  visit("run", &RunRow::run);
+  visit("requests", &RunRow::requests);
+  visit("errors", &RunRow::errors);
+  visit("prompt_tokens", &RunRow::prompt_tokens);
+  visit("output_tokens", &RunRow::output_tokens);
+  visit("started_seconds", &RunRow::started_seconds);
+  visit("finished_seconds", &RunRow::finished_seconds);
+}
+
 template <typename Row>
 void write_table(const Object& group, const std::vector<Row>& rows) {
   columns(static_cast<const Row*>(nullptr),
@@ -116,6 +127,50 @@ Settings without_repeats(const Settings& settings) {
     }
   }
   return merged;
+}
+
+void write_parts(const Object& job, const char* name, const std::vector<FingerprintPart>& parts) {
+  const Object group = hdf5::create_group(job, name);
+  for (const FingerprintPart& part : parts) {
+    hdf5::write_attribute(group, part.name, part.value);
+  }
+}
+
+std::vector<FingerprintPart> read_parts(const Object& job, const char* name) {
+  std::vector<FingerprintPart> parts;
+  for (const auto& [part, value] : hdf5::read_text_attributes(hdf5::open_group(job, name))) {
+    parts.push_back({part, value});
+  }
+  return parts;
+}
+
+void write_job(const Object& file, const JobReport& report) {
+  const Object job = hdf5::create_group(file, "job");
+  write_parts(job, "fingerprint", report.fingerprint.parts);
+  write_parts(job, "every_byte", report.fingerprint.every_byte);
+  hdf5::write_attribute(job, "prompt_begin", report.prompt_begin);
+  hdf5::write_attribute(job, "prompt_end", report.prompt_end);
+  hdf5::write_attribute(job, "prompt_file_bytes", report.prompt_file_bytes);
+  hdf5::write_attribute(job, "first_index", report.first_index);
+  hdf5::write_attribute(job, "unanswered", report.unanswered);
+  write_table(hdf5::create_group(job, "runs"), report.runs);
+}
+
+JobReport read_job(const Object& file) {
+  JobReport report;
+  if (!hdf5::exists(file, "job")) {
+    return report;
+  }
+  const Object job = hdf5::open_group(file, "job");
+  report.fingerprint.parts = read_parts(job, "fingerprint");
+  report.fingerprint.every_byte = read_parts(job, "every_byte");
+  report.prompt_begin = hdf5::read_integer_attribute(job, "prompt_begin");
+  report.prompt_end = hdf5::read_integer_attribute(job, "prompt_end");
+  report.prompt_file_bytes = hdf5::read_integer_attribute(job, "prompt_file_bytes");
+  report.first_index = hdf5::read_integer_attribute(job, "first_index");
+  report.unanswered = hdf5::read_integer_attribute(job, "unanswered");
+  report.runs = read_table<RunRow>(hdf5::open_group(job, "runs"));
+  return report;
 }
 
 }  // namespace
@@ -153,6 +208,7 @@ void write_report(const Object& file, const Report& report) {
   hdf5::write_attribute(cache, "limiting_rank", std::int64_t{limiting_rank(kv)});
 
   write_table(hdf5::create_group(file, "timeline"), report.timeline);
+  write_job(file, report.job);
 }
 
 Report read_report(const Object& file) {
@@ -181,6 +237,7 @@ Report read_report(const Object& file) {
   kv.preemptions = hdf5::read_integer_attribute(cache, "preemptions");
 
   report.timeline = read_table<TimelineRow>(hdf5::open_group(file, "timeline"));
+  report.job = read_job(file);
   return report;
 }
 

@@ -33,13 +33,14 @@ struct RequestColumns {
         outputs(group, "outputs"),
         arrived_seconds(group, "arrived_seconds"),
         first_token_seconds(group, "first_token_seconds"),
-        finished_seconds(group, "finished_seconds") {
+        finished_seconds(group, "finished_seconds"),
+        run(group, "run") {
     if (with_prompts) {
       prompt_token_ids.emplace(group, "prompt_token_ids");
     }
   }
 
-  void append(const FinishedRequest& request, std::int64_t output_row) {
+  void append(const FinishedRequest& request, std::int32_t of_run, std::int64_t output_row) {
     std::int64_t tokens = 0;
     for (const Completion& completion : request.completions) {
       tokens += static_cast<std::int64_t>(completion.token_ids.size());
@@ -54,6 +55,7 @@ struct RequestColumns {
     arrived_seconds.append(request.arrived_seconds);
     first_token_seconds.append(request.first_token_seconds);
     finished_seconds.append(request.finished_seconds);
+    run.append(of_run);
     if (prompt_token_ids) {
       prompt_token_ids->append(request.prompt_token_ids);
     }
@@ -70,6 +72,7 @@ struct RequestColumns {
     arrived_seconds.flush();
     first_token_seconds.flush();
     finished_seconds.flush();
+    run.flush();
     if (prompt_token_ids) {
       prompt_token_ids->flush();
     }
@@ -86,6 +89,7 @@ struct RequestColumns {
   ColumnWriter<double> arrived_seconds;
   ColumnWriter<double> first_token_seconds;
   ColumnWriter<double> finished_seconds;
+  ColumnWriter<std::int32_t> run;
   std::optional<RaggedWriter<std::int32_t>> prompt_token_ids;
 };
 
@@ -202,11 +206,15 @@ class Hdf5ResultWriter::Impl {
     outputs_.emplace(file_, contents != Hdf5Contents::report);
   }
 
-  void add(std::int64_t index, const FinishedRequest& request) {
-    if (index != rows_) {
-      throw std::logic_error(fmt::format("result {} was added after {} rows", index, rows_));
+  void add(std::int64_t index, std::int32_t run, const FinishedRequest& request) {
+    if (rows_ == 0) {
+      first_index_ = index;
     }
-    requests_->append(request, output_rows_);
+    if (index != first_index_ + rows_) {
+      throw std::logic_error(
+          fmt::format("result {} was added after {} rows from {} on", index, rows_, first_index_));
+    }
+    requests_->append(request, run, output_rows_);
     for (const Completion& completion : request.completions) {
       outputs_->append(rows_, completion);
       ++output_rows_;
@@ -229,6 +237,7 @@ class Hdf5ResultWriter::Impl {
   Object file_;
   std::optional<RequestColumns> requests_;
   std::optional<OutputColumns> outputs_;
+  std::int64_t first_index_ = 0;
   std::int64_t rows_ = 0;
   std::int64_t output_rows_ = 0;
 };
@@ -237,8 +246,8 @@ Hdf5ResultWriter::Hdf5ResultWriter(const std::filesystem::path& output, bool ove
                                    Hdf5Contents contents)
     : impl_(std::make_unique<Impl>(output, overwrite, contents)) {}
 Hdf5ResultWriter::~Hdf5ResultWriter() = default;
-void Hdf5ResultWriter::add(std::int64_t index, const FinishedRequest& request) {
-  impl_->add(index, request);
+void Hdf5ResultWriter::add(std::int64_t index, std::int32_t run, const FinishedRequest& request) {
+  impl_->add(index, run, request);
 }
 void Hdf5ResultWriter::finish(const Report& report) { impl_->finish(report); }
 

@@ -20,7 +20,7 @@ class Hdf5ResultWriter : public ResultWriter {
   Hdf5ResultWriter(const std::filesystem::path& output, bool overwrite, Hdf5Contents contents);
   ~Hdf5ResultWriter() override;
 
-  void add(std::int64_t index, const FinishedRequest& request) override;
+  void add(std::int64_t index, std::int32_t run, const FinishedRequest& request) override;
   void finish(const Report& report) override;
 
  private:

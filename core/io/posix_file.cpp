@@ -1,6 +1,7 @@
 #include "core/io/posix_file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -108,6 +109,10 @@ std::size_t PosixFile::read_at(std::int64_t position, std::span<std::byte> bytes
     done += static_cast<std::size_t>(count);
   }
   return done;
+}
+
+bool PosixFile::try_lock(bool shared) {
+  return ::flock(descriptor_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }
 
 void PosixFile::write(std::span<const std::byte> bytes) {

@@ -33,6 +33,9 @@ class PosixFile {
   std::int64_t size() const;
   // Bytes read from `position` on: fewer than asked for only at the end of the file.
   std::size_t read_at(std::int64_t position, std::span<std::byte> bytes) const;
+  // Takes the file's lock until this object is gone, shared with others that are `shared` too;
+  // false when another process is in the way. True as well on a file system without locks.
+  bool try_lock(bool shared);
   // Appends all of `bytes` at the file's current end of writing.
   void write(std::span<const std::byte> bytes);
   // Returns when the contents and the size are on the disk.

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/io/fingerprint.hpp"
 #include "core/io/timeline.hpp"
 
 namespace millrace {
@@ -64,6 +65,31 @@ struct Summary {
   std::int64_t errors = 0;
 };
 
+// What one attempt of a job has in the result.
+struct RunRow {
+  std::int32_t shard = 0;  // of merged results: which of them, in the order of the prompt file
+  std::int32_t run = 0;    // 0 for the first attempt, counted up by each --resume
+  std::int64_t requests = 0;
+  std::int64_t errors = 0;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t output_tokens = 0;
+  // On the run's own clock: its first kept request came, its last one was finished.
+  double started_seconds = 0;
+  double finished_seconds = 0;
+};
+
+// Which prompts the result answers, and with what.
+struct JobReport {
+  Fingerprint fingerprint;  // empty: written by a version that kept none
+  // The bytes of the prompt file whose lines were asked for, and how many there are in all.
+  std::int64_t prompt_begin = 0;
+  std::int64_t prompt_end = 0;
+  std::int64_t prompt_file_bytes = 0;
+  std::int64_t first_index = 0;  // lines before them
+  std::int64_t unanswered = 0;   // lines; only in what --recover made
+  std::vector<RunRow> runs = {};
+};
+
 struct Report {
   std::vector<std::pair<std::string, std::string>> config;  // flag, value; repeated flags repeat
   std::vector<RankRow> ranks;
@@ -71,6 +97,7 @@ struct Report {
   KvCacheReport kv_cache;
   std::vector<TimelineRow> timeline;
   Summary summary;
+  JobReport job;
 };
 
 // Blocks that each replica can use: the smallest of its ranks decides. Indexed by replica.

@@ -24,12 +24,12 @@ class JsonLinesWriter : public ResultWriter {
         report_(report_path(options.output), options.overwrite, Hdf5Contents::report),
         prompt_token_ids_(options.prompt_token_ids) {}
 
-  void add(std::int64_t index, const FinishedRequest& request) override {
+  void add(std::int64_t index, std::int32_t run, const FinishedRequest& request) override {
     append_json_line(buffer_, index, request, prompt_token_ids_);
     if (buffer_.size() >= buffer_bytes) {
       write();
     }
-    report_.add(index, request);
+    report_.add(index, run, request);
   }
 
   void finish(const Report& report) override {

@@ -44,8 +44,8 @@ class ResultWriter {
  public:
   virtual ~ResultWriter() = default;
   // Rows of the file, in the order of the prompt file: `index` is the number of the line, counted
-  // from 0.
-  virtual void add(std::int64_t index, const FinishedRequest& request) = 0;
+  // from 0, and one more with each call. `run` is the attempt of the job that answered it.
+  virtual void add(std::int64_t index, std::int32_t run, const FinishedRequest& request) = 0;
   // Completes the file (with JSON Lines, also the report beside it) and gives it its final name.
   virtual void finish(const Report& report) = 0;
 };

@@ -18,23 +18,31 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/engine/result_sink.hpp"
+#include "core/io/fingerprint.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 
-// Raised when the meaning of a frame changes; readers refuse newer files.
-inline constexpr std::uint32_t spool_schema_version = 1;
+// Raised when the meaning of a frame changes; readers refuse files of another version.
+inline constexpr std::uint32_t spool_schema_version = 2;
 
 // The first frame of each spool file.
 struct SpoolHeader {
-  std::string fingerprint;  // of model, prompts and settings: what must be equal to resume
-  // The bytes of the prompt file whose lines the job answers; a line begins at `prompt_begin`.
+  Fingerprint fingerprint;  // what must be equal to resume
+  // The bytes of the prompt file whose lines the job answers: all of it, or a shard. A line begins
+  // at `prompt_begin`, unless that is the file's end.
   std::int64_t prompt_begin = 0;
   std::int64_t prompt_end = 0;
   std::int32_t run = 0;  // 0 for the first attempt, counted up by each resume
   std::int32_t replica = 0;
+  // For a report on a job that never came to its end.
+  std::int64_t prompt_file_bytes = 0;
+  std::string prompt_file;                                    // absolute path
+  std::vector<std::pair<std::string, std::string>> settings;  // flag, value
 };
 
 enum class FrameType : std::uint32_t { header = 1, request = 2 };
@@ -51,11 +59,12 @@ std::int32_t next_spool_run(const std::filesystem::path& folder);
 struct SpoolWriterOptions {
   std::filesystem::path folder;
   SpoolHeader header;
-  double sync_seconds = 5;             // what is appended is on the disk after at most this long
+  double sync_seconds = 5;             // --checkpoint-interval: on the disk after at most this long
   std::int64_t queue_bytes = 8 << 20;  // finished requests that may wait for the disk
 };
 
-// Appends to one new spool file (mode 0600) on a thread of its own.
+// Appends to one new spool file (mode 0600) on a thread of its own. The file is locked while the
+// writer lives, so that no other job takes the journal for a dead one's (wait_for_writers).
 // A failed write (disk full, I/O error) is cut back to the last whole frame, stops the writer, and
 // is thrown as a UserError by the next put() and by close().
 class SpoolWriter : public ResultSink {
@@ -92,16 +101,31 @@ struct SpoolEntry {
 
 // What a reader could not use.
 struct SpoolDamage {
-  std::int64_t torn_bytes = 0;      // at the end of the file, behind the last whole frame
-  std::int64_t damaged_frames = 0;  // stepped over: the checksum of the payload did not match
-  bool any() const { return torn_bytes != 0 || damaged_frames != 0; }
+  std::int64_t torn_bytes = 0;        // at the end of the file, behind the last whole frame
+  std::int64_t damaged_frames = 0;    // stepped over: the checksum of the payload did not match
+  std::int64_t unreadable_files = 0;  // without a sound header: nothing of them is used
+  bool any() const { return torn_bytes != 0 || damaged_frames != 0 || unreadable_files != 0; }
 };
+
+// "2 damaged frames, 31 bytes torn off"; empty when there is none.
+std::string describe(const SpoolDamage& damage);
+
+// A file that is no spool, or has no sound header: a crash can leave one.
+class UnreadableSpool : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// Returns when no process writes to a spool file of the folder any more: the last ranks of a job
+// that was killed may outlive it by a moment. Throws UserError when one still does after
+// `patience_seconds`. Sees processes of other hosts where the file system shares locks.
+void wait_for_writers(const std::filesystem::path& folder, double patience_seconds);
 
 // Reads one spool file front to back in bounded memory: one frame at a time.
 class SpoolReader {
  public:
-  // Throws UserError when the file cannot be opened, is not a spool, has no sound header, or was
-  // written by a newer version.
+  // Throws UserError when the file cannot be opened or was written by another version, and
+  // UnreadableSpool.
   explicit SpoolReader(const std::filesystem::path& path);
   ~SpoolReader();
   SpoolReader(SpoolReader&&) noexcept;

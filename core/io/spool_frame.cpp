@@ -35,6 +35,23 @@ void append(std::vector<std::byte>& out, FrameType type, Encode encode) {
   std::copy(header.begin(), header.end(), out.begin() + static_cast<std::ptrdiff_t>(start));
 }
 
+void encode(ByteWriter& out, const std::vector<FingerprintPart>& parts) {
+  out.varint(parts.size());
+  for (const FingerprintPart& part : parts) {
+    out.text(part.name);
+    out.text(part.value);
+  }
+}
+
+std::vector<FingerprintPart> decode_parts(ByteReader& in) {
+  std::vector<FingerprintPart> parts(in.count(2));
+  for (FingerprintPart& part : parts) {
+    part.name = in.text();
+    part.value = in.text();
+  }
+  return parts;
+}
+
 void encode(ByteWriter& out, const TokenLogprobs& logprobs) {
   out.varint(static_cast<std::uint32_t>(logprobs.token));
   out.value(logprobs.logprob);
@@ -93,11 +110,19 @@ Completion decode_completion(ByteReader& in) {
 void append_frame(std::vector<std::byte>& out, const SpoolHeader& header) {
   append(out, FrameType::header, [&](ByteWriter& payload) {
     payload.value(spool_schema_version);
-    payload.text(header.fingerprint);
+    encode(payload, header.fingerprint.parts);
+    encode(payload, header.fingerprint.every_byte);
     payload.value(header.prompt_begin);
     payload.value(header.prompt_end);
     payload.value(header.run);
     payload.value(header.replica);
+    payload.value(header.prompt_file_bytes);
+    payload.text(header.prompt_file);
+    payload.varint(header.settings.size());
+    for (const auto& [flag, value] : header.settings) {
+      payload.text(flag);
+      payload.text(value);
+    }
   });
 }
 
@@ -137,16 +162,25 @@ std::optional<FrameHeader> decode_frame_header(std::span<const std::byte> bytes)
 SpoolHeader decode_spool_header(std::span<const std::byte> payload) {
   ByteReader in(payload);
   const auto version = in.value<std::uint32_t>();
-  if (version > spool_schema_version) {
-    throw UserError("written by a newer millrace (journal version {}, this one reads up to {})",
-                    version, spool_schema_version);
+  if (version != spool_schema_version) {
+    throw UserError("written by {} millrace (journal version {}, this one reads version {})",
+                    version > spool_schema_version ? "a newer" : "an older", version,
+                    spool_schema_version);
   }
   SpoolHeader header;
-  header.fingerprint = in.text();
+  header.fingerprint.parts = decode_parts(in);
+  header.fingerprint.every_byte = decode_parts(in);
   header.prompt_begin = in.value<std::int64_t>();
   header.prompt_end = in.value<std::int64_t>();
   header.run = in.value<std::int32_t>();
   header.replica = in.value<std::int32_t>();
+  header.prompt_file_bytes = in.value<std::int64_t>();
+  header.prompt_file = in.text();
+  header.settings.resize(in.count(2));
+  for (auto& [flag, value] : header.settings) {
+    flag = in.text();
+    value = in.text();
+  }
   in.expect_end();
   return header;
 }

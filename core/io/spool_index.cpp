@@ -1,34 +1,46 @@
 #include "core/io/spool_index.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "kernels/base/error.hpp"
 
 namespace millrace {
 
-SpoolIndex::SpoolIndex(const std::filesystem::path& folder, std::int64_t memory_bytes)
-    : files_(spool_files(folder)), sorter_(folder, memory_bytes) {
-  if (files_.empty()) {
-    throw UserError("no spool files in {}", folder.string());
+std::string first_difference(const SpoolHeader& was, const SpoolHeader& is) {
+  if (const auto found = differences(was.fingerprint, is.fingerprint); !found.empty()) {
+    return found.front();
   }
+  if (was.prompt_begin != is.prompt_begin || was.prompt_end != is.prompt_end) {
+    return fmt::format("the part of the prompts (--shard) was bytes {} to {}, is {} to {}",
+                       was.prompt_begin, was.prompt_end, is.prompt_begin, is.prompt_end);
+  }
+  return "";
+}
+
+SpoolIndex::SpoolIndex(const std::filesystem::path& folder, std::int64_t memory_bytes)
+    : files_(spool_files(folder)), runs_(files_.size()), sorter_(folder, memory_bytes) {
   for (std::uint32_t file = 0; file < files_.size(); ++file) {
-    read(file);
+    try {
+      read(file);
+    } catch (const UnreadableSpool&) {
+      ++damage_.unreadable_files;
+    }
   }
 }
 
 void SpoolIndex::read(std::uint32_t file) {
   SpoolReader reader(files_[file]);
   const SpoolHeader& header = reader.header();
-  if (file == 0) {
+  runs_[file] = header.run;
+  if (!header_) {
     header_ = header;
-  } else if (header.fingerprint != header_.fingerprint ||
-             header.prompt_begin != header_.prompt_begin ||
-             header.prompt_end != header_.prompt_end) {
-    throw UserError(
-        "{} and {} belong to different jobs: fingerprint {}, bytes {} to {} of the prompts; "
-        "fingerprint {}, bytes {} to {}",
-        files_[0].string(), files_[file].string(), header_.fingerprint, header_.prompt_begin,
-        header_.prompt_end, header.fingerprint, header.prompt_begin, header.prompt_end);
+  } else if (const std::string difference = first_difference(*header_, header);
+             !difference.empty()) {
+    throw UserError("the files in {} belong to different jobs: in {}, {}",
+                    files_[file].parent_path().string(), files_[file].filename().string(),
+                    difference);
   }
   while (auto entry = reader.next()) {
     entry->file = file;
@@ -40,17 +52,17 @@ void SpoolIndex::read(std::uint32_t file) {
   damage_.damaged_frames += reader.damage().damaged_frames;
 }
 
-std::vector<ByteRange> unanswered_ranges(SpoolIndex& index) {
+std::vector<ByteRange> unanswered_ranges(SpoolIndex& index, std::int64_t begin, std::int64_t end) {
   std::vector<ByteRange> ranges;
-  std::int64_t answered_to = index.header().prompt_begin;
+  std::int64_t answered_to = begin;
   while (const auto entry = index.next()) {
     if (entry->line_offset > answered_to) {
       ranges.push_back({answered_to, entry->line_offset});
     }
     answered_to = std::max(answered_to, entry->line_offset + entry->line_bytes);
   }
-  if (answered_to < index.header().prompt_end) {
-    ranges.push_back({answered_to, index.header().prompt_end});
+  if (answered_to < end) {
+    ranges.push_back({answered_to, end});
   }
   return ranges;
 }

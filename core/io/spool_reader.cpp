@@ -1,10 +1,15 @@
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 #include <utility>
 
 #include "core/io/byte_codec.hpp"
 #include "core/io/crc32c.hpp"
 #include "core/io/posix_file.hpp"
+#include "core/io/report.hpp"
 #include "core/io/spool.hpp"
 #include "core/io/spool_frame.hpp"
 #include "kernels/base/error.hpp"
@@ -39,6 +44,33 @@ std::int32_t next_spool_run(const std::filesystem::path& folder) {
   return next;
 }
 
+std::string describe(const SpoolDamage& damage) {
+  std::string text;
+  const auto add = [&](std::int64_t count, const char* what) {
+    if (count != 0) {
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", with_commas(count), what);
+    }
+  };
+  add(damage.damaged_frames, "damaged frames");
+  add(damage.torn_bytes, "bytes torn off");
+  add(damage.unreadable_files, "files without a sound header");
+  return text;
+}
+
+void wait_for_writers(const std::filesystem::path& folder, double patience_seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto patience = Clock::now() + std::chrono::duration<double>(patience_seconds);
+  for (const auto& path : spool_files(folder)) {
+    PosixFile file = PosixFile::open(path);
+    while (!file.try_lock(true)) {
+      if (Clock::now() > patience) {
+        throw UserError("{} is being written by another job", path.string());
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  }
+}
+
 class SpoolReader::Impl {
  public:
   explicit Impl(const std::filesystem::path& path)
@@ -46,17 +78,17 @@ class SpoolReader::Impl {
     std::vector<std::byte> magic(spool_magic.size());
     if (file_.read_at(0, magic) < magic.size() ||
         !std::ranges::equal(magic, std::as_bytes(std::span(spool_magic)))) {
-      throw UserError("{} is not a spool file", path.string());
+      throw UnreadableSpool("{} is not a spool file", path.string());
     }
     position_ = static_cast<std::int64_t>(magic.size());
     const std::optional<Frame> first = next_frame();
     if (!first || first->type != FrameType::header || damage_.any()) {
-      throw UserError("{} is damaged: it has no sound header", path.string());
+      throw UnreadableSpool("{} is damaged: it has no sound header", path.string());
     }
     try {
       header_ = decode_spool_header(payload_);
     } catch (const CodecError& error) {
-      throw UserError("{} is damaged: its header is {}", path.string(), error.what());
+      throw UnreadableSpool("{} is damaged: its header is {}", path.string(), error.what());
     } catch (const UserError& error) {
       throw UserError("{}: {}", path.string(), error.what());
     }

@@ -47,6 +47,9 @@ class SpoolWriter::Impl {
  public:
   explicit Impl(SpoolWriterOptions options)
       : options_(std::move(options)), file_(create_spool(options_)), path_(file_.path()) {
+    if (!file_.try_lock(false)) {
+      throw UserError("{} is being written by another job", path_.string());
+    }
     std::filesystem::permissions(options_.folder, std::filesystem::perms::owner_all);
     const auto magic = std::as_bytes(std::span(spool_magic));
     buffer_.assign(magic.begin(), magic.end());

@@ -6,43 +6,17 @@
 
 #include "comm/agree.hpp"
 #include "comm/hosts.hpp"
-#include "core/io/merge.hpp"
-#include "core/io/results.hpp"
 #include "core/job/agreed_config.hpp"
+#include "core/job/job_fingerprint.hpp"
 #include "core/job/job_report.hpp"
+#include "core/job/journal.hpp"
 #include "core/job/log.hpp"
+#include "core/job/prompts.hpp"
 #include "core/job/replica_job.hpp"
 #include "core/version.hpp"
 
 namespace millrace {
 namespace {
-
-namespace fs = std::filesystem;
-
-// Looks at the files that the job reads and writes, before any work.
-PromptFile check_files(const Comm& world, const RunConfig& config) {
-  PromptFile prompts;
-  prompts.path = config.input.prompts;
-  prompts.spool = spool_folder(config.output.output);
-  agree(world, [&] {
-    std::error_code error;
-    prompts.bytes = static_cast<std::int64_t>(fs::file_size(prompts.path, error));
-    if (error || !fs::is_regular_file(prompts.path)) {
-      throw UserError("--prompts: cannot read '{}' on host {}", config.input.prompts, host_name());
-    }
-    if (world.rank() == 0) {
-      check_output(config.output.output, config.output.overwrite);
-      if (fs::exists(prompts.spool) && !config.output.overwrite) {
-        throw UserError("--output: '{}' is left of a job that did not end; --overwrite discards it",
-                        prompts.spool.string());
-      }
-    }
-  });
-  if (world.all_reduce_min(prompts.bytes) != world.all_reduce_max(prompts.bytes)) {
-    throw UserError("--prompts: '{}' has not the same size on all hosts", config.input.prompts);
-  }
-  return prompts;
-}
 
 // OpenMP threads of this rank: its share of the cores, unless the user set them.
 void set_threads(const Grid& grid) {
@@ -60,15 +34,15 @@ void set_threads(const Grid& grid) {
   }
 }
 
-// From the spool files to the result, on rank 0.
-void write_results(const RunConfig& config, const PromptFile& prompts, const Report& report) {
-  const auto results = open_results({.output = config.output.output,
-                                     .overwrite = config.output.overwrite,
-                                     .prompt_token_ids = config.output.return_prompt_token_ids});
-  merge_spool({.folder = prompts.spool},
-              [&](std::int64_t index, FinishedRequest&& request) { results->add(index, request); });
-  results->finish(report);
-  fs::remove_all(prompts.spool);
+// The journal becomes the result file.
+void finish(const Comm& world, const RunConfig& config, const Journal& journal,
+            const Report& report, const JobClock& clock) {
+  agree(world, [&] {
+    if (world.rank() == 0) {
+      finish_journal(journal, config, report);
+    }
+  });
+  log_info("results in {}; {:.2f} s since start", config.output.output, clock.seconds());
 }
 
 }  // namespace
@@ -86,10 +60,22 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
     log_warning("{}", remark);
   }
 
-  PromptFile prompts = check_files(world, config);
+  const Prompts prompts = find_prompts(world, config);
   const JobPlan plan = plan_job(world, config);
   const auto settings = effective_settings(config, plan);
-  prompts.fingerprint = fingerprint_of(settings, prompts.bytes);
+  const Journal journal =
+      open_journal(world, config, prompts, fingerprint_job(world, config, plan), settings);
+  if (journal.state == Journal::State::done) {
+    log_info("{} is there already, nothing is left to do", config.output.output);
+    return 0;
+  }
+  Report report;
+  report.config = settings;
+  if (journal.state == Journal::State::answered) {
+    finish(world, config, journal, report, clock);
+    return 0;
+  }
+
   log_info("{}", plan.explanation);
   Grid grid(world, plan.grid.shape);
   grid.bind(plan.device);
@@ -97,11 +83,6 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
   if (const std::string warning = slow_link_warning(grid); !warning.empty()) {
     log_warning("{}", warning);
   }
-  agree(world, [&] {
-    if (world.rank() == 0) {
-      fs::remove_all(prompts.spool);
-    }
-  });
 
   // The tokenizer is read while the weights are.
   std::future<ModelText> text;
@@ -113,9 +94,8 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
   log_info("weights: {}", describe_loading(grid.world(), rank.weights.report));
   const double loaded_seconds = clock.seconds();
 
-  Report report;
   const ReplicaOutcome outcome = run_replica(
-      grid, plan, rank, std::move(text), config, prompts, clock, [&](const KvCacheRow& memory) {
+      grid, plan, rank, std::move(text), config, journal, clock, [&](const KvCacheRow& memory) {
         describe_ranks(grid, plan, rank, memory, report);
         for (const std::string& line :
              kv_cache_lines(plan.device.is_cuda() ? "GPU" : "CPU", replica_blocks(report.kv_cache),
@@ -124,17 +104,11 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
         }
       });
   add_links(grid, report);
-  report.config = settings;
   add_outcomes(grid, outcome, loaded_seconds, report);
-  agree(world, [&] {
-    if (world.rank() == 0) {
-      write_results(config, prompts, report);
-    }
-  });
   for (const std::string& line : summary_lines(report, outcome.first_token_seconds)) {
     log_info("{}", line);
   }
-  log_info("results in {}; {:.2f} s since start", config.output.output, clock.seconds());
+  finish(world, config, journal, report, clock);
   return 0;
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <set>
 
 #include "comm/hosts.hpp"
 #include "comm/links.hpp"
@@ -143,32 +142,6 @@ std::vector<std::pair<std::string, std::string>> effective_settings(const RunCon
   put("min-tokens", sampling.min_tokens);
   put("n", sampling.n);
   return {values.begin(), values.end()};
-}
-
-std::string fingerprint_of(const std::vector<std::pair<std::string, std::string>>& settings,
-                           std::int64_t prompt_bytes) {
-  static const std::set<std::string_view> without_effect = {"block-size",
-                                                            "data-parallel-size",
-                                                            "device",
-                                                            "gpu-memory-utilization",
-                                                            "kv-cache-memory-bytes",
-                                                            "log-level",
-                                                            "max-num-batched-tokens",
-                                                            "max-num-seqs",
-                                                            "output",
-                                                            "overwrite",
-                                                            "pipeline-parallel-size",
-                                                            "pipeline-partition",
-                                                            "progress-interval",
-                                                            "return-prompt-token-ids",
-                                                            "tensor-parallel-size"};
-  std::string text = fmt::format("prompt bytes {}\n", prompt_bytes);
-  for (const auto& [flag, value] : settings) {
-    if (!without_effect.contains(flag)) {
-      text += fmt::format("{} = {}\n", flag, value);
-    }
-  }
-  return text;
 }
 
 void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,

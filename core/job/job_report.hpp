@@ -33,11 +33,6 @@ void add_links(const Grid& grid, Report& report);
 std::vector<std::pair<std::string, std::string>> effective_settings(const RunConfig& config,
                                                                     const JobPlan& plan);
 
-// The settings that decide which tokens come out, and the size of the prompt file: equal for two
-// runs whose results belong together. Grid, memory, speed, files written and logs do not count.
-std::string fingerprint_of(const std::vector<std::pair<std::string, std::string>>& settings,
-                           std::int64_t prompt_bytes);
-
 // What the replicas did, into rank 0's report. Collective over the grid's world.
 void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
                   Report& report);

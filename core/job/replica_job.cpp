@@ -71,27 +71,26 @@ class Counters {
 // on the leaders, before the engine, and started when the engine stands.
 class Feed : public RequestSource {
  public:
-  Feed(const Grid& grid, const JobPlan& plan, const PromptFile& prompts, ModelText text)
+  Feed(const Grid& grid, const JobPlan& plan, const RunConfig& config, const Journal& journal,
+       ModelText text)
       : grid_(grid),
         plan_(plan),
-        prompts_(prompts),
+        prompts_(config.input.prompts),
+        journal_(journal),
         text_(std::move(text)),
-        spool_({.folder = prompts.spool,
-                .header = {.fingerprint = prompts.fingerprint,
-                           .prompt_begin = 0,
-                           .prompt_end = prompts.bytes,
-                           .run = 0,
-                           .replica = grid.coordinates().data}}) {}
+        spool_({.folder = journal.folder,
+                .header = header_of(journal, grid.coordinates().data),
+                .sync_seconds = config.journal.checkpoint_interval_seconds}) {}
 
   // Collective over the leaders.
   void start() {
-    work_.emplace(grid_.leaders(), std::vector<ByteRange>{{0, prompts_.bytes}});
+    work_.emplace(grid_.leaders(), journal_.work);
     PromptLineParser parser(
-        {.format = prompt_format(prompts_.path.native()),
+        {.format = prompt_format(prompts_),
          .max_model_len = static_cast<std::int32_t>(plan_.options.max_model_len),
          .vocab_size = static_cast<std::int32_t>(plan_.model.spec.vocab_size)},
         plan_.sampling, text_.tokenizer, render_chat());
-    reader_.emplace(PromptReaderOptions{.path = prompts_.path.native()}, std::move(parser),
+    reader_.emplace(PromptReaderOptions{.path = prompts_}, std::move(parser),
                     [this] { return work_->next(); });
   }
 
@@ -105,6 +104,12 @@ class Feed : public RequestSource {
   const PromptReader& reader() const { return *reader_; }
 
  private:
+  static SpoolHeader header_of(const Journal& journal, int replica) {
+    SpoolHeader header = journal.header;
+    header.replica = replica;
+    return header;
+  }
+
   RenderChat render_chat() const {
     if (!text_.chat) {
       return {};
@@ -117,7 +122,8 @@ class Feed : public RequestSource {
 
   const Grid& grid_;
   const JobPlan& plan_;
-  const PromptFile& prompts_;
+  std::string prompts_;
+  const Journal& journal_;
   ModelText text_;
   SpoolWriter spool_;
   std::optional<WorkClient> work_;  // outlives the reader, whose thread uses it
@@ -140,7 +146,7 @@ KvCacheRow memory_row(const Grid& grid, const RankModel& rank, const Replica& re
 
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
                            std::future<ModelText> text, const RunConfig& config,
-                           const PromptFile& prompts, const JobClock& clock,
+                           const Journal& journal, const JobClock& clock,
                            const std::function<void(const KvCacheRow& memory)>& ready) {
   const PlanOptions& options = plan.options;
   ReplicaParameters parameters;
@@ -158,7 +164,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   Counters counters(grid.coordinates().data);
   agree(grid.world(), [&] {
     if (grid.is_leader()) {
-      feed.emplace(grid, plan, prompts, text.get());
+      feed.emplace(grid, plan, config, journal, text.get());
       parameters.tokenizer = &feed->tokenizer();
       parameters.source = &*feed;
       parameters.sink = &feed->spool();
@@ -175,8 +181,8 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   const double started_seconds = clock.seconds();
   if (grid.is_leader()) {
     feed->start();
-    const ProgressBoard board(grid.leaders(), prompts.bytes, config.log.progress_interval_seconds,
-                              clock, [&] {
+    const ProgressBoard board(grid.leaders(), journal.work_bytes,
+                              config.log.progress_interval_seconds, clock, [&] {
                                 ProgressCounters now = counters.counters();
                                 now.bytes_read = feed->reader().bytes_read();
                                 now.lines_read = feed->reader().lines_read();

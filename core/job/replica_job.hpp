@@ -3,10 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <future>
-#include <string>
 #include <vector>
 
 #include "comm/grid.hpp"
@@ -15,6 +13,7 @@
 #include "core/io/report.hpp"
 #include "core/io/timeline.hpp"
 #include "core/job/job_clock.hpp"
+#include "core/job/journal.hpp"
 #include "core/job/model_text.hpp"
 #include "core/job/rank_model.hpp"
 
@@ -31,22 +30,14 @@ struct ReplicaOutcome {
   double finished_seconds = 0;     // last request finished
 };
 
-// What all ranks know of the prompts.
-struct PromptFile {
-  std::filesystem::path path;
-  std::int64_t bytes = 0;
-  std::filesystem::path spool;  // the folder of the job's spool files
-  std::string fingerprint;      // of model, prompts and settings
-};
-
 // `text` is the model's, on leaders; other ranks give an invalid future.
 // Sets the engine up, answers this rank's row for the report (weights, activations, cache) through
 // `memory`, calls `ready` on all ranks once the engine of every rank stands, then runs the
-// replica's prompts. Leaders get the outcome, the others an empty one. Throws on all ranks alike up
-// to `ready`. Collective over the grid.
+// replica's share of the journal's work. Leaders get the outcome, the others an empty one. Throws
+// on all ranks alike up to `ready`. Collective over the grid.
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
                            std::future<ModelText> text, const RunConfig& config,
-                           const PromptFile& prompts, const JobClock& clock,
+                           const Journal& journal, const JobClock& clock,
                            const std::function<void(const KvCacheRow& memory)>& ready);
 
 }  // namespace millrace

@@ -65,7 +65,8 @@ TEST(SpoolFuzz, EveryFileIsReadOrRefusedAndNothingFalseComesOut) {
   const TemporaryFolder folder;
   SpoolWriterOptions options;
   options.folder = folder / "spool";
-  options.header = {"fingerprint", 0, 50, 0, 0};
+  options.header.fingerprint.parts = {{"model", "fingerprint"}};
+  options.header.prompt_end = 50;
   SpoolWriter writer(options);
   for (int i = 0; i < 5; ++i) {
     writer.put(sample_result(i * 10));
@@ -86,7 +87,7 @@ TEST(SpoolFuzz, EveryFileIsReadOrRefusedAndNothingFalseComesOut) {
     } catch (const UserError&) {
     }
     try {
-      merge_spool({folder / "spool"}, [](std::int64_t, FinishedRequest&&) {});
+      merge_spool({folder / "spool"}, [](std::int64_t, std::int32_t, FinishedRequest&&) {});
     } catch (const UserError&) {
     }
   }

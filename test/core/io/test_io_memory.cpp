@@ -89,8 +89,9 @@ void run_job(const TemporaryFolder& folder, const Tokenizer& tokenizer, std::int
   spool.close();
   auto results = open_results({folder / output, true, true});
   const MergeResult merged = merge_spool(
-      {spool_options.folder},
-      [&](std::int64_t index, FinishedRequest&& request) { results->add(index, request); });
+      {spool_options.folder}, [&](std::int64_t index, std::int32_t run, FinishedRequest&& request) {
+        results->add(index, run, request);
+      });
   results->finish({});
   EXPECT_EQ(merged.lines, lines);
   const ResultReader reader(report_path(folder / output));

@@ -21,7 +21,10 @@ class Merge : public testing::Test {
                                       const std::string& fingerprint = "f") const {
     SpoolWriterOptions options;
     options.folder = folder_ / "spool";
-    options.header = {fingerprint, 0, prompt_bytes, run, replica};
+    options.header.fingerprint.parts = {{"model", fingerprint}};
+    options.header.prompt_end = prompt_bytes;
+    options.header.run = run;
+    options.header.replica = replica;
     return std::make_unique<SpoolWriter>(options);
   }
 
@@ -37,12 +40,13 @@ class Merge : public testing::Test {
 
   std::vector<std::int64_t> merge(std::int64_t memory_bytes = 1 << 20) const {
     std::vector<std::int64_t> offsets;
-    const MergeResult result = merge_spool(
-        {folder_ / "spool", memory_bytes}, [&](std::int64_t index, FinishedRequest&& request) {
-          EXPECT_EQ(index, static_cast<std::int64_t>(offsets.size()));
-          EXPECT_TRUE(same(request, sample_result(request.key.offset)));
-          offsets.push_back(request.key.offset);
-        });
+    const MergeResult result =
+        merge_spool({folder_ / "spool", memory_bytes},
+                    [&](std::int64_t index, std::int32_t, FinishedRequest&& request) {
+                      EXPECT_EQ(index, static_cast<std::int64_t>(offsets.size()));
+                      EXPECT_TRUE(same(request, sample_result(request.key.offset)));
+                      offsets.push_back(request.key.offset);
+                    });
     EXPECT_EQ(result.lines, static_cast<std::int64_t>(offsets.size()));
     return offsets;
   }
@@ -83,7 +87,7 @@ TEST_F(Merge, TakesWhatSeveralRunsFinished) {
   answer(*first, 1100, 1500);
   first->close();
   SpoolIndex left(folder_ / "spool", 1000);
-  EXPECT_THAT(unanswered_ranges(left),
+  EXPECT_THAT(unanswered_ranges(left, 0, prompt_bytes),
               testing::ElementsAre(ByteRange{1000, 1100}, ByteRange{1500, prompt_bytes}));
   auto second = writer(0, 1);
   answer(*second, 1500, prompt_bytes);
@@ -91,7 +95,7 @@ TEST_F(Merge, TakesWhatSeveralRunsFinished) {
   second->close();
   EXPECT_EQ(merge(), all_lines());
   SpoolIndex done(folder_ / "spool", 1000);
-  EXPECT_THAT(unanswered_ranges(done), testing::IsEmpty());
+  EXPECT_THAT(unanswered_ranges(done, 0, prompt_bytes), testing::IsEmpty());
   EXPECT_EQ(done.results(), prompt_bytes / line_bytes);
 }
 
@@ -122,14 +126,72 @@ TEST_F(Merge, MissingEndsAreNamed) {
                   "50 bytes of the prompt file have none (in 2 places, the first bytes 0 to 20)")));
 }
 
-TEST_F(Merge, ALineAnsweredTwiceIsNamed) {
+TEST_F(Merge, TheFirstAnswerOfALineCounts) {
   auto spool = writer(0);
   answer(*spool, 0, prompt_bytes);
-  spool->put(sample_result(40));
+  FinishedRequest again = sample_result(40);
+  again.id = "the second answer";
+  spool->put(std::move(again));
   spool->close();
-  EXPECT_THAT([&] { merge(); },
-              ThrowsMessage<UserError>(HasSubstr(
-                  "1 results are for lines that have one already (the first at byte 40)")));
+  EXPECT_EQ(merge(), all_lines());
+  const MergeResult result =
+      merge_spool({folder_ / "spool"}, [](std::int64_t, std::int32_t, FinishedRequest&&) {});
+  EXPECT_EQ(result.doubles, 1);
+}
+
+TEST_F(Merge, AnAnswerToBytesThatAreNoLineIsNamed) {
+  auto spool = writer(0);
+  answer(*spool, 0, prompt_bytes);
+  spool->put(sample_result(45));
+  spool->close();
+  EXPECT_THAT([&] { merge(); }, ThrowsMessage<UserError>(
+                                    HasSubstr("1 results overlap others (the first at byte 45)")));
+}
+
+TEST_F(Merge, TellsWhichRunAnswered) {
+  auto first = writer(0, 0);
+  answer(*first, 0, 1000);
+  first->close();
+  auto second = writer(0, 3);
+  answer(*second, 1000, prompt_bytes);
+  second->close();
+  merge_spool({folder_ / "spool"}, [](std::int64_t index, std::int32_t run, FinishedRequest&&) {
+    EXPECT_EQ(run, index < 100 ? 0 : 3);
+  });
+}
+
+TEST_F(Merge, HandsGapsOutWhenAskedTo) {
+  auto spool = writer(0);
+  answer(*spool, 20, 100);
+  answer(*spool, 130, prompt_bytes - 10);
+  spool->close();
+  std::vector<ByteRange> gaps;
+  std::vector<std::int64_t> gap_indices;
+  MergeOptions options{.folder = folder_ / "spool"};
+  options.first_index = 7;
+  options.on_gap = [&](ByteRange gap, std::int64_t index) {
+    gaps.push_back(gap);
+    gap_indices.push_back(index);
+    return gap.bytes() / line_bytes;
+  };
+  const MergeResult result =
+      merge_spool(options, [](std::int64_t index, std::int32_t, FinishedRequest&& request) {
+        EXPECT_EQ(index, 7 + request.key.offset / line_bytes);
+      });
+  EXPECT_THAT(gaps, testing::ElementsAre(ByteRange{0, 20}, ByteRange{100, 130},
+                                         ByteRange{prompt_bytes - 10, prompt_bytes}));
+  EXPECT_THAT(gap_indices, testing::ElementsAre(7, 17, 7 + prompt_bytes / line_bytes - 1));
+  EXPECT_EQ(result.unanswered, 6);
+}
+
+TEST_F(Merge, AFileWithoutASoundHeaderIsDamageOfTheOthers) {
+  auto spool = writer(0);
+  answer(*spool, 0, prompt_bytes);
+  spool->close();
+  write_file(folder_ / "spool/run-0000.replica-0001.spool", "millrsp");  // torn at its creation
+  EXPECT_EQ(merge(), all_lines());
+  SpoolIndex index(folder_ / "spool", 1000);
+  EXPECT_EQ(index.damage().unreadable_files, 1);
 }
 
 TEST_F(Merge, AMissingAndADoubleLineDoNotCancelOut) {
@@ -139,7 +201,7 @@ TEST_F(Merge, AMissingAndADoubleLineDoNotCancelOut) {
   spool->close();
   EXPECT_THAT([&] { merge(); },
               ThrowsMessage<UserError>(testing::AllOf(HasSubstr("10 bytes of the prompt file"),
-                                                      HasSubstr("1 results are for lines"))));
+                                                      HasSubstr("the first bytes 0 to 10"))));
 }
 
 TEST_F(Merge, FilesOfAnotherJobAreRefused) {

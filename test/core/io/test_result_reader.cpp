@@ -43,7 +43,7 @@ class ResultFiles : public testing::Test {
   std::filesystem::path write(const std::string& name, int results, bool prompt_token_ids = true) {
     auto writer = open_results({folder_ / name, true, prompt_token_ids});
     for (int i = 0; i < results; ++i) {
-      writer->add(i, sample_result(i));
+      writer->add(i, 0, sample_result(i));
     }
     writer->finish(sample_report());
     return folder_ / name;

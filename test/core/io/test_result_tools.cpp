@@ -43,7 +43,7 @@ class ResultTools : public testing::Test {
     for (const auto& output : {hdf5_, json_lines_}) {
       auto writer = open_results({output, false, true});
       for (int i = 0; i < 120; ++i) {
-        writer->add(i, sample_result(i));
+        writer->add(i, 0, sample_result(i));
       }
       writer->finish(report);
     }

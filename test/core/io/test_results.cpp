@@ -27,7 +27,7 @@ class Results : public testing::TestWithParam<const char*> {
 void write_results(const std::filesystem::path& output) {
   auto writer = open_results({output, false, false});
   for (int i = 0; i < 20'000; ++i) {
-    writer->add(i, sample_result(i));
+    writer->add(i, 0, sample_result(i));
   }
   writer->finish({});
 }
@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, Results, testing::Values(".h5", ".jsonl"),
 
 TEST_P(Results, HaveTheFinalNameOnlyWhenComplete) {
   auto writer = open_results({output(), false, false});
-  writer->add(0, sample_result(0));
+  writer->add(0, 0, sample_result(0));
   EXPECT_FALSE(std::filesystem::exists(output()));
   EXPECT_TRUE(std::filesystem::exists(output().string() + ".partial"));
   writer->finish({});
@@ -67,7 +67,7 @@ TEST_P(Results, HaveTheFinalNameOnlyWhenComplete) {
 TEST_P(Results, LeaveNothingWhenAbandoned) {
   {
     auto writer = open_results({output(), false, false});
-    writer->add(0, sample_result(0));
+    writer->add(0, 0, sample_result(0));
   }
   EXPECT_TRUE(std::filesystem::is_empty(output().parent_path()));
 }

@@ -19,7 +19,12 @@ class Spool : public testing::Test {
   SpoolWriterOptions options(std::int32_t replica = 0, std::int32_t run = 0) const {
     SpoolWriterOptions options;
     options.folder = folder_ / "out.h5.spool";
-    options.header = {"model+prompts", 0, 1000, run, replica};
+    options.header.fingerprint = {{{"model", "m"}, {"--stop", "a\nb"}}, {{"every byte", "0f"}}};
+    options.header.prompt_end = 1000;
+    options.header.run = run;
+    options.header.replica = replica;
+    options.header.prompt_file = "/p.jsonl";
+    options.header.settings = {{"seed", "3"}};
     return options;
   }
 
@@ -62,7 +67,11 @@ TEST_F(Spool, GivesBackWhatWasPut) {
   }
   EXPECT_FALSE(contents.damage.any());
   const SpoolHeader header = SpoolReader(path).header();
-  EXPECT_EQ(header.fingerprint, "model+prompts");
+  EXPECT_EQ(header.fingerprint.parts,
+            (std::vector<FingerprintPart>{{"model", "m"}, {"--stop", "a\nb"}}));
+  EXPECT_EQ(header.fingerprint.every_byte, (std::vector<FingerprintPart>{{"every byte", "0f"}}));
+  EXPECT_EQ(header.prompt_file, "/p.jsonl");
+  EXPECT_EQ(header.settings, (decltype(header.settings){{"seed", "3"}}));
   EXPECT_EQ(header.prompt_end, 1000);
 }
 

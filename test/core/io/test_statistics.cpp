@@ -56,7 +56,7 @@ class JobReport : public testing::Test {
       if (i % 10 == 9) {
         result.error = "the prompt has " + std::to_string(4000 + i) + " <tokens>";
       }
-      writer->add(i, result);
+      writer->add(i, 0, result);
     }
     report_.config = {{"model", "a & b"}};
     report_.summary = {1, 10, 300, 500, 100, 20};

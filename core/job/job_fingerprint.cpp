@@ -1,0 +1,172 @@
+#include "core/job/job_fingerprint.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "comm/agree.hpp"
+#include "core/io/json_lines.hpp"
+#include "core/io/prompt_line.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct NamedFile {
+  std::string name;
+  fs::path path;
+};
+
+// The small files of a model's folder that are read.
+constexpr const char* text_files[] = {"config.json",
+                                      "generation_config.json",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "chat_template.jinja",
+                                      "special_tokens_map.json",
+                                      "vocab.json",
+                                      "merges.txt",
+                                      "model.safetensors.index.json"};
+
+void add_text_files(const fs::path& folder, const std::string& prefix,
+                    std::vector<NamedFile>& files) {
+  for (const char* name : text_files) {
+    if (fs::is_regular_file(folder / name)) {
+      files.push_back({prefix + name, folder / name});
+    }
+  }
+}
+
+// The large ones; none with made-up weights.
+std::vector<NamedFile> weight_files(const RunConfig& config, const ModelFiles& model) {
+  std::vector<NamedFile> files;
+  if (config.model.load_format == LoadFormat::dummy) {
+    return files;
+  }
+  if (model.is_gguf()) {
+    return {{model.gguf.filename().string(), model.gguf}};
+  }
+  for (const auto& entry : fs::directory_iterator(model.folder)) {
+    if (entry.path().extension() == ".safetensors") {
+      files.push_back({entry.path().filename().string(), entry.path()});
+    }
+  }
+  std::ranges::sort(files, {}, &NamedFile::name);
+  return files;
+}
+
+std::vector<NamedFile> sampled_files(const RunConfig& config, const ModelFiles& model) {
+  std::vector<NamedFile> files = weight_files(config, model);
+  if (!model.is_gguf()) {
+    add_text_files(model.folder, "", files);
+  }
+  if (const fs::path tokenizer = config.model.tokenizer; fs::is_directory(tokenizer)) {
+    add_text_files(tokenizer, "--tokenizer ", files);
+  } else if (!tokenizer.empty()) {
+    files.push_back({"--tokenizer", tokenizer});
+  }
+  if (!config.input.chat_template.empty()) {
+    files.push_back({"--chat-template", config.input.chat_template});
+  }
+  files.push_back({"--prompts", config.input.prompts});
+  return files;
+}
+
+std::string quoted(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) {
+    all += all.empty() ? "" : ", ";
+    append_json_string(all, text);
+  }
+  return all.empty() ? "none" : all;
+}
+
+void add_settings(const RunConfig& config, const JobPlan& plan,
+                  std::vector<FingerprintPart>& parts) {
+  const auto put = [&](const char* name, const auto& value) {
+    parts.push_back({name, fmt::format("{}", value)});
+  };
+  const PlanOptions& options = plan.options;
+  const SamplingParams& sampling = plan.sampling;
+  put("prompt format",
+      prompt_format(config.input.prompts) == PromptFormat::text ? "text" : "JSON Lines");
+  put("--load-format dummy", config.model.load_format == LoadFormat::dummy);
+  put("--dtype", name(options.dtype));
+  put("dtype of activations", name(plan.device.is_cpu() ? DType::f32 : options.dtype));
+  put("--kv-cache-dtype", name(options.cache_dtype));
+  put("--max-model-len", options.max_model_len);
+  put("--seed", config.sampling.seed);
+  put("--temperature", sampling.temperature);
+  put("--top-k", sampling.top_k);
+  put("--top-p", sampling.top_p);
+  put("--min-p", sampling.min_p);
+  put("--repetition-penalty", sampling.repetition_penalty);
+  put("--presence-penalty", sampling.presence_penalty);
+  put("--frequency-penalty", sampling.frequency_penalty);
+  put("--max-tokens", sampling.max_tokens);
+  put("--min-tokens", sampling.min_tokens);
+  put("--stop", quoted(sampling.stop));
+  put("--stop-token-ids", fmt::format("{}", sampling.stop_token_ids));
+  put("--ignore-eos", sampling.ignore_eos);
+  put("--include-stop-str-in-output", sampling.include_stop_str_in_output);
+  put("--skip-special-tokens", sampling.skip_special_tokens);
+  put("--logprobs", sampling.logprobs < 0 ? "none" : fmt::format("{}", sampling.logprobs));
+  put("--n", sampling.n);
+}
+
+// Every byte of `path`, read by all ranks in turns. The size is rank 0's.
+std::string digest_file(const Comm& world, const fs::path& path) {
+  std::int64_t size = 0;
+  std::vector<std::uint64_t> mine;
+  agree(world, [&] { size = static_cast<std::int64_t>(fs::file_size(path)); });
+  if (world.all_reduce_min(size) != world.all_reduce_max(size)) {
+    throw UserError("--deep: '{}' has not the same size on all hosts", path.string());
+  }
+  const std::int64_t pieces = (size + digest_piece_bytes - 1) / digest_piece_bytes;
+  agree(world, [&] {
+    for (std::int64_t piece = world.rank(); piece < pieces; piece += world.size()) {
+      mine.push_back(digest_piece(path, piece));
+    }
+  });
+  const auto shares = world.gather_bytes(std::as_bytes(std::span(mine)), 0);
+  std::vector<std::uint64_t> digests(shares.empty() ? 0 : static_cast<std::size_t>(pieces));
+  for (std::size_t piece = 0; piece < digests.size(); ++piece) {
+    const Bytes& share = shares[piece % shares.size()];
+    std::memcpy(&digests[piece], share.data() + piece / shares.size() * sizeof(std::uint64_t),
+                sizeof(std::uint64_t));
+  }
+  return describe_pieces(size, digests);
+}
+
+}  // namespace
+
+Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan) {
+  Fingerprint fingerprint;
+  agree(world, [&] {
+    if (world.rank() == 0) {
+      for (const NamedFile& file : sampled_files(config, plan.files)) {
+        fingerprint.parts.push_back({file.name, sample_file(file.path)});
+      }
+      add_settings(config, plan, fingerprint.parts);
+    }
+  });
+  if (config.journal.deep) {
+    std::vector<NamedFile> files = agree(world, [&] { return weight_files(config, plan.files); });
+    files.push_back({"--prompts", config.input.prompts});
+    if (world.all_reduce_min(std::ssize(files)) != world.all_reduce_max(std::ssize(files))) {
+      throw UserError("--deep: the model's folder holds not the same files on all hosts");
+    }
+    for (const NamedFile& file : files) {
+      fingerprint.every_byte.push_back(
+          {"every byte of " + file.name, digest_file(world, file.path)});
+    }
+  }
+  return fingerprint;
+}
+
+}  // namespace millrace

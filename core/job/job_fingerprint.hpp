@@ -1,0 +1,19 @@
+// The fingerprint of a job: model, tokenizer, prompts, and every setting that decides a token. What
+// only decides speed, memory or place (the grid, the host, batch sizes) is not in it.
+#pragma once
+
+#include <filesystem>
+
+#include "comm/comm.hpp"
+#include "core/config/run_config.hpp"
+#include "core/io/fingerprint.hpp"
+#include "core/job/rank_model.hpp"
+
+namespace millrace {
+
+// On rank 0, which reads samples of the files; with --deep every byte of the weights and of the
+// prompts is read, by all ranks together. A file is known by its name within the model's folder:
+// where the folder lies does not count. Throws on all ranks alike. Collective.
+Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan);
+
+}  // namespace millrace

@@ -1,0 +1,55 @@
+#include "core/job/prompts.hpp"
+
+#include "comm/agree.hpp"
+#include "comm/hosts.hpp"
+#include "core/io/line_scanner.hpp"
+#include "core/io/posix_file.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+// Where the first line begins at or after `offset`.
+std::int64_t next_line(const std::filesystem::path& file, std::int64_t offset) {
+  constexpr std::int64_t longest_line = 1;  // its text is not wanted
+  LineScanner scanner(file, longest_line);
+  scanner.start(offset, scanner.file_bytes());
+  const auto line = scanner.next();
+  return line ? line->offset : scanner.file_bytes();
+}
+
+}  // namespace
+
+Prompts find_prompts(const Comm& world, const RunConfig& config) {
+  namespace fs = std::filesystem;
+  Prompts prompts;
+  prompts.file = config.input.prompts;
+  agree(world, [&] {
+    std::error_code error;
+    prompts.file_bytes = static_cast<std::int64_t>(fs::file_size(prompts.file, error));
+    if (error || !fs::is_regular_file(prompts.file)) {
+      throw UserError("--prompts: cannot read '{}' on host {}", config.input.prompts, host_name());
+    }
+  });
+  if (world.all_reduce_min(prompts.file_bytes) != world.all_reduce_max(prompts.file_bytes)) {
+    throw UserError("--prompts: '{}' has not the same size on all hosts", config.input.prompts);
+  }
+  const Shard& shard = config.input.shard;
+  prompts.part = agree(world, [&] { return shard_of(prompts.file, shard.index, shard.count); });
+  return prompts;
+}
+
+ByteRange shard_of(const std::filesystem::path& file, int index, int count) {
+  const std::int64_t bytes = PosixFile::open(file).size();
+  const auto cut = [&](std::int64_t number) {
+    if (number == 0) {
+      return std::int64_t{0};
+    }
+    // bytes * number / count without overflow.
+    const std::int64_t at = bytes / count * number + bytes % count * number / count;
+    return number == count ? bytes : next_line(file, at);
+  };
+  return {cut(index), cut(index + 1)};
+}
+
+}  // namespace millrace
