@@ -105,7 +105,7 @@ void Comm::reduce(const TensorView& x, ReduceOp op, Stream stream) const {
 
 std::int64_t Comm::reduce(std::int64_t value, ReduceOp op) const {
   const WaitingIn mark("all_reduce");
-  return size_ > 1 ? host_->all_reduce(value, op) : value;
+  return size_ > 1 ? host_->all_reduce_value(value, op) : value;
 }
 
 void Comm::all_reduce_sum(const TensorView& x, Stream stream) const {

@@ -62,7 +62,7 @@ class DryRunTransport final : public HostTransport {
   std::vector<Bytes> all_gather_bytes(std::span<const std::byte> bytes) override {
     return std::vector<Bytes>(members_.size(), Bytes(bytes.begin(), bytes.end()));
   }
-  std::int64_t all_reduce(std::int64_t value, ReduceOp op) override {
+  std::int64_t all_reduce_value(std::int64_t value, ReduceOp op) override {
     return op == ReduceOp::sum ? value * size() : value;
   }
   std::unique_ptr<PendingSend> isend_bytes(Bytes, int, int) override { return nullptr; }

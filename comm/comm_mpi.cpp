@@ -216,7 +216,7 @@ class MpiTransport final : public HostTransport {
     return cut(all, counts);
   }
 
-  std::int64_t all_reduce(std::int64_t value, ReduceOp op) override {
+  std::int64_t all_reduce_value(std::int64_t value, ReduceOp op) override {
     if (shared_) {
       shared_->all_reduce(&value, 1, op);
       return value;

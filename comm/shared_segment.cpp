@@ -90,7 +90,7 @@ std::optional<SharedSegment> share_segment(HostTransport& comm, std::size_t byte
   }
   const bool is_shared = segment.data() != nullptr &&
                          std::memcmp(segment.data(), &address.mark, sizeof(address.mark)) == 0;
-  if (comm.all_reduce(is_shared ? 1 : 0, ReduceOp::min) == 0) return std::nullopt;
+  if (comm.all_reduce_value(is_shared ? 1 : 0, ReduceOp::min) == 0) return std::nullopt;
   return segment;
 }
 

@@ -70,7 +70,7 @@ class HostTransport : public TensorTransport {
   virtual void broadcast_bytes(Bytes& bytes, int root) = 0;
   virtual std::vector<Bytes> gather_bytes(std::span<const std::byte> bytes, int root) = 0;
   virtual std::vector<Bytes> all_gather_bytes(std::span<const std::byte> bytes) = 0;
-  virtual std::int64_t all_reduce(std::int64_t value, ReduceOp op) = 0;
+  virtual std::int64_t all_reduce_value(std::int64_t value, ReduceOp op) = 0;
 
   // The message's bytes live in the handle until it is sent.
   virtual std::unique_ptr<PendingSend> isend_bytes(Bytes bytes, int peer, int tag) = 0;
