@@ -31,6 +31,14 @@ std::vector<int> pipeline_ranks(const GridCoordinates& at, const GridShape& shap
   return ranks;
 }
 
+std::vector<int> data_ranks(const GridCoordinates& at, const GridShape& shape) {
+  std::vector<int> ranks;
+  for (int data = 0; data < shape.data; ++data) {
+    ranks.push_back(rank_of({data, at.pipeline, at.tensor}, shape));
+  }
+  return ranks;
+}
+
 std::vector<int> replica_ranks(const GridCoordinates& at, const GridShape& shape) {
   std::vector<int> ranks;
   for (int stage = 0; stage < shape.pipeline; ++stage) {

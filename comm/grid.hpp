@@ -31,6 +31,7 @@ int rank_of(const GridCoordinates& at, const GridShape& shape);
 // World ranks that share every coordinate but the named ones with `at`, in rank order.
 std::vector<int> tensor_ranks(const GridCoordinates& at, const GridShape& shape);
 std::vector<int> pipeline_ranks(const GridCoordinates& at, const GridShape& shape);
+std::vector<int> data_ranks(const GridCoordinates& at, const GridShape& shape);
 std::vector<int> replica_ranks(const GridCoordinates& at, const GridShape& shape);
 std::vector<int> leader_ranks(const GridShape& shape);
 

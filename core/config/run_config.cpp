@@ -232,6 +232,14 @@ std::vector<Flag> model_flags(ModelConfig& config) {
          config.load_format =
              static_cast<LoadFormat>(value.word({"auto", "safetensors", "gguf", "dummy"}));
        }},
+      {group, "load-strategy", "", Kind::value, "read|broadcast|auto", "auto",
+       "Each rank reads its own weights, or each byte is read by one rank and sent to those that "
+       "need it; auto: broadcast on a network file system of several hosts.",
+       [&config](const FlagValue& value) {
+         constexpr LoadStrategy strategies[] = {LoadStrategy::read, LoadStrategy::broadcast,
+                                                LoadStrategy::automatic};
+         config.load_strategy = strategies[value.word({"read", "broadcast", "auto"})];
+       }},
       {group, "dtype", "", Kind::value, "DTYPE", "auto",
        "Of the weights: auto (the checkpoint's), float32, bfloat16 or float16.",
        into_dtype(config.dtype, false)},

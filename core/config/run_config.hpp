@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/config/command_line.hpp"
+#include "core/weights/load_strategy.hpp"
 #include "kernels/base/dtype.hpp"
 
 namespace millrace {
@@ -26,6 +27,7 @@ struct ModelConfig {
   std::string model;      // folder, .gguf file, or org/name in the Hugging Face cache
   std::string tokenizer;  // folder or tokenizer.json or .gguf; empty: the model's own
   LoadFormat load_format = LoadFormat::automatic;
+  LoadStrategy load_strategy = LoadStrategy::automatic;
   std::optional<DType> dtype;           // of weights; unset: the checkpoint's
   std::optional<DType> kv_cache_dtype;  // unset: chosen with the device
   std::optional<std::int64_t>

@@ -1,5 +1,6 @@
 // From a checkpoint to the weights of one rank, packed for its device. Only the bytes of the rank's
-// own slices are read; beside the result one fused tensor is held at a time.
+// own slices are read, or, together with other ranks, each byte by one of them. Beside the result
+// two fused tensors are held at a time: one is read while the other is packed.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "core/model/partition.hpp"
 #include "core/model/tensor_spec.hpp"
 #include "core/weights/checkpoint.hpp"
+#include "core/weights/load_peers.hpp"
 #include "kernels/base/tensor.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/norm.hpp"
@@ -65,10 +67,15 @@ struct LoadOptions {
   DType dtype = DType::f32;        // of the matrices: f32, f16 or bf16
   Device device;                   // where the weights go
   std::int64_t max_positions = 0;  // rows of the rope table: --max-model-len
+  // Read at a time, on the way to a GPU or to other ranks: large enough for any file system, small
+  // enough that memory for several is quickly pinned.
+  std::int64_t piece_bytes = std::int64_t{64} << 20;
+  const LoadPeers* peers = nullptr;  // read each byte once among these; null: read alone
 };
 
 // Throws UserError naming the checkpoint and the tensor when one is missing, has another shape, or
-// its file is truncated.
+// its file is truncated. With peers it is collective over them; what is wrong before anything is
+// read is thrown by all of them, and a rank that fails later serves the others to the end.
 RankWeights load_weights(const ModelDescription& model, Checkpoint& checkpoint,
                          const RankSlices& slices, const LoadOptions& options, Stream stream);
 

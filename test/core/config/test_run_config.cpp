@@ -72,6 +72,13 @@ TEST(RunConfig, DefaultsAreTheOnesThatHelpStates) {
   EXPECT_FALSE(config.model.dtype.has_value());
 }
 
+TEST(RunConfig, LoadStrategiesHaveTheirNames) {
+  EXPECT_EQ(config_of({}).model.load_strategy, LoadStrategy::automatic);
+  EXPECT_EQ(config_of({"--load-strategy", "read"}).model.load_strategy, LoadStrategy::read);
+  EXPECT_EQ(config_of({"--load-strategy=broadcast"}).model.load_strategy, LoadStrategy::broadcast);
+  EXPECT_THAT(error_of({"--load-strategy", "torrent"}), HasSubstr("'torrent'"));
+}
+
 TEST(RunConfig, TwoLetterShortFormsEqualTheLongOnes) {
   const RunConfig config = config_of({"-tp", "2", "-pp=3", "--data-parallel-size=4"});
   EXPECT_EQ(config.grid.tensor_parallel_size, 2);
