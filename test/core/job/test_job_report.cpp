@@ -33,20 +33,6 @@ TEST(EffectiveSettings, RecordWhatWasChosenForWhatWasLeftOpen) {
   EXPECT_THAT(settings, Contains(Pair("top-p", "0.5")));
 }
 
-TEST(Fingerprint, DependsOnWhatDecidesTheTokens) {
-  const Settings settings = {{"model", "m"}, {"seed", "1"}};
-  const std::string first = fingerprint_of(settings, 10);
-  EXPECT_EQ(first, fingerprint_of(settings, 10));
-  EXPECT_NE(first, fingerprint_of(settings, 11));
-  EXPECT_NE(first, fingerprint_of({{"model", "m"}, {"seed", "2"}}, 10));
-}
-
-TEST(Fingerprint, DoesNotDependOnTheGridOrTheLog) {
-  EXPECT_EQ(
-      fingerprint_of({{"model", "m"}, {"tensor-parallel-size", "2"}, {"log-level", "info"}}, 10),
-      fingerprint_of({{"model", "m"}, {"tensor-parallel-size", "4"}, {"log-level", "error"}}, 10));
-}
-
 TEST(SummaryLines, StateCountsAndRates) {
   Report report;
   report.summary = {.load_seconds = 1,
