@@ -7,6 +7,7 @@ build_packages=(cmake ninja-build g++ pkg-config openmpi-bin libopenmpi-dev libh
   libboost-program-options-dev libdnnl-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libsimdjson-dev libfmt-dev
   libspdlog-dev python3 python3-jinja2)
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev shellcheck)
+slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2 iproute2 util-linux)
 
 smollm2_file=SmolLM2-135M-Instruct.Q4_1.gguf
 smollm2_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53

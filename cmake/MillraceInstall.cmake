@@ -10,6 +10,8 @@ foreach(folder kernels comm core)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/millrace"
     FILES_MATCHING PATTERN "*.hpp")
 endforeach()
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/slurm" DESTINATION "${CMAKE_INSTALL_DATADIR}/millrace"
+  USE_SOURCE_PERMISSIONS)
 install(EXPORT millrace_targets NAMESPACE millrace:: DESTINATION "${MILLRACE_PACKAGE_DIR}")
 
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/millrace-config.cmake.in"

@@ -1,0 +1,146 @@
+# shellcheck shell=bash
+# What the batch scripts share: the site's settings, starting ranks, passing signals on, going back into the queue.
+# Sourced with $folder set to the folder of this file.
+
+note() { printf '%s slurm: %s\n' "$(date +%T)" "$*"; }
+give_up() { note "$*" >&2; exit 2; }
+
+# The site's settings. The variable is not for the ranks: millrace takes MILLRACE_* for flags.
+# shellcheck source=slurm/site.sh
+. "${MILLRACE_SITE:-$folder/site.sh}"
+export -n MILLRACE_SITE
+if [ -z "$programs" ] && [ -x "$folder/../../../bin/millrace" ]; then
+  programs=$(cd "$folder/../../../bin" && pwd)
+fi
+
+# take_output FLAG...: sets `output` to what --output names and `flags` to the other flags, without --resume.
+take_output() {
+  output=${MILLRACE_OUTPUT:-}
+  flags=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --output) output=${2:-}; shift ;;
+      --output=*) output=${1#*=} ;;
+      --resume) ;;
+      *) flags+=("$1") ;;
+    esac
+    shift
+  done
+  [ -n "$output" ] || give_up "no --output FILE among the flags: the script has to know where the journal is"
+}
+
+# shard_output I N: the result file of share I of N of the job that writes $output.
+shard_output() {
+  local name=${output##*/}
+  printf '%s.shards/%s-of-%s.%s' "$output" "$1" "$2" "${name##*.}"
+}
+
+# program NAME: its path, or its name where PATH has it.
+program() { printf '%s' "${programs:+$programs/}$1"; }
+
+# use_launcher: sets `launch` to the command that starts the job's ranks, one for each task that was asked of sbatch.
+use_launcher() {
+  local nodes=$SLURM_JOB_NUM_NODES per_node=${SLURM_NTASKS_PER_NODE:-1} cores=${SLURM_CPUS_PER_TASK:-1}
+  local gpus=${SLURM_GPUS_ON_NODE:-0}
+  if [ "$gpus" -gt "$per_node" ]; then
+    note "$((gpus - per_node)) of the $gpus GPUs of a node stay idle: one rank takes one GPU, and --ntasks-per-node is" \
+      "$per_node"
+  fi
+  if [ "$launcher" = auto ]; then
+    launcher=mpirun
+    if [[ $(srun --mpi=list 2>&1) == *pmix* ]]; then launcher=srun; fi
+  fi
+  case $launcher in
+    srun)
+      # Ranks of a node are neighbours, and each sees all GPUs of its node: NVLink needs that. A rank that has ended
+      # takes no other with it: its neighbours may still be closing their journals.
+      launch=(srun --mpi="$mpi_type" --export=ALL --nodes="$nodes" --ntasks="$((nodes * per_node))"
+        --ntasks-per-node="$per_node" --cpus-per-task="$cores" --distribution=block:block --kill-on-bad-exit=0)
+      if [ "$bind" = cores ]; then launch+=(--cpu-bind=cores); fi
+      launch+=("${srun_options[@]}") ;;
+    mpirun)
+      # Without the keepalives mpirun waits a quarter of an hour for a host that the network has lost.
+      launch=(mpirun -n "$((nodes * per_node))" --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 5
+        --mca oob_tcp_keepalive_probes 2)
+      if [ "$bind" = cores ]; then
+        launch+=(--map-by "ppr:$per_node:node:PE=$cores" --bind-to core)
+      else
+        launch+=(--map-by "ppr:$per_node:node" --bind-to none)
+      fi
+      launch+=("${mpirun_options[@]}") ;;
+    *) give_up "launcher is '$launcher' in the site's settings: auto, srun or mpirun" ;;
+  esac
+  launch+=("${wrapper[@]}")
+}
+
+# run_ranks COMMAND...: runs it and returns its exit code. USR1 (Slurm's, ahead of the time limit) and TERM (preemption,
+# scancel) reach the ranks as USR1, which srun and mpirun pass on to each of them.
+run_ranks() {
+  local child status interrupted
+  trap 'interrupted=1; kill -USR1 "$child" 2>/dev/null || :' USR1 TERM
+  note "start ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST: $*"
+  "$@" &
+  child=$!
+  while :; do
+    interrupted=
+    status=0
+    wait "$child" || status=$?
+    [ -n "$interrupted" ] || break  # else a signal ended the wait, not the child
+    note "passed a signal on to the ranks"
+  done
+  trap - USR1 TERM
+  return "$status"
+}
+
+# answered_bytes: how much the journal of $output holds beside the first frame of each of its files, which every start
+# adds (8 bytes and 16 of the frame before the payload, whose length is at 12: core/io/spool.hpp).
+answered_bytes() {
+  local file bytes header total=0
+  for file in "$output".spool/*.spool; do
+    bytes=$(stat --format=%s -- "$file" 2>/dev/null) || continue
+    header=$(od --address-radix=n --format=u4 --skip-bytes=12 --read-bytes=4 -- "$file" 2>/dev/null) || header=
+    if [ -n "$header" ] && [ "$bytes" -gt $((24 + header)) ]; then total=$((total + bytes - 24 - header)); fi
+  done
+  printf '%s' "$total"
+}
+
+# begin_job: notes in OUTPUT.starts how much was answered before the job's first start. Each later line is the same at
+# the end of a start.
+begin_job() {
+  job=$SLURM_JOB_ID
+  if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
+  starts=$output.starts
+  grep -q "^$job " -- "$starts" 2>/dev/null || note_answered
+}
+
+note_answered() { printf '%s %s\n' "$job" "$(answered_bytes)" >>"$starts"; }
+
+# fruitless: how many starts in a row, up to the last, answered nothing.
+fruitless() {
+  awk -v job="$job" '$1 == job { if (seen && $2 + 0 <= last) n++; else n = 0; seen = 1; last = $2 + 0 } END { print n + 0 }' \
+    "$starts"
+}
+
+# end_job STATUS: ends the script with the ranks' exit code. A job that can go on later is queued again: 75 is millrace's
+# word for it, 205 is mpirun's for a lost host, the others tell of a launcher or ranks that got a signal.
+end_job() {
+  local status=$1 state in_vain
+  case $status in
+    0) rm -f -- "$starts"; exit 0 ;;
+    75 | 137 | 138 | 143 | 205) ;;
+    *) note "exit code $status: starting again would not help"; exit "$status" ;;
+  esac
+  note_answered
+  state=$(scontrol show job "$job" | sed -n '/^ *JobState=/{s///;s/ .*//;p;q}')
+  in_vain=$(fruitless)
+  if [ "$state" != RUNNING ]; then
+    # COMPLETING: somebody cancelled it, or Slurm ends it and queues it again itself (preemption, a lost node).
+    note "exit code $status in state $state: Slurm has ended the job; its journal is kept"
+  elif [ "$in_vain" -ge "$fruitless_starts" ]; then
+    note "exit code $status, and $in_vain starts in a row answered no prompt: not queued again"
+  else
+    note "exit code $status, queued again; the journal holds $(answered_bytes) bytes of answers"
+    scontrol requeue "$job" || note "Slurm did not take it; submit it again to go on from its journal"
+  fi
+  exit "$status"
+}

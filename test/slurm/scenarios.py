@@ -1,0 +1,185 @@
+"""What a user meets under Slurm, one function each, with the scripts as they are shipped."""
+
+import contextlib
+import os
+
+from cluster import BASE, wait_until
+
+WORK = f"{BASE}/work"  # the shared file system of the cluster
+
+
+class Site:
+    """The installed scripts and programs, prompts, and what an undisturbed run answers."""
+
+    def __init__(self, cluster, scripts, programs, model):
+        self.cluster = cluster
+        self.scripts = scripts
+        self.programs = programs
+        self.model = model
+        self._count = 0
+        self.set(launcher="auto")
+
+    def set(self, programs="", launcher="auto"):
+        """Writes the site's settings: as shipped, but for what this lab needs."""
+        with open(f"{self.scripts}/site.sh") as shipped, open(f"{WORK}/site.sh", "w") as site:
+            site.write(shipped.read())
+            print(f"programs={programs}", f"launcher={launcher}",
+                  "bind=none",  # virtual nodes share their cores, and would bind to the same ones
+                  "sbatch_options=(--nodes=1 --ntasks-per-node=2)", "fruitless_starts=2",
+                  "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1", sep="\n", file=site)
+
+    def flags(self, prompts, output, *more):
+        return ["--model", self.model, "--prompts", prompts, "--output", output, "--max-tokens", "24", "--ignore-eos",
+                "--seed", "5", "--logprobs", "1", "--max-num-seqs", "16", "--tensor-parallel-size", "2", *more]
+
+    def prompts(self, lines):
+        path = f"{WORK}/prompts-{lines}.txt"
+        if not os.path.exists(path):
+            with open(path, "w") as file:
+                for i in range(lines):
+                    print(f"Line {i}: {'and so on ' * (i % 7)}", file=file)
+        return path
+
+    def expected(self, lines):
+        """The answers of one undisturbed run on the head, without Slurm."""
+        path = f"{WORK}/expected-{lines}.jsonl"
+        if not os.path.exists(path):
+            done = self.cluster.run(
+                "head", "env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1", "timeout",
+                "300", "mpirun", "--oversubscribe", "--bind-to", "none", "-n", "2", f"{self.programs}/millrace",
+                *self.flags(self.prompts(lines), path), capture_output=True)
+            assert done.returncode == 0, done.stderr
+        with open(path, "rb") as file:
+            return file.read()
+
+    @contextlib.contextmanager
+    def slow_network(self, rate="2mbit"):
+        """Jobs that exchange anything over the network take long while this lasts, however fast the machine is."""
+        for node in self.cluster.nodes:
+            self.cluster.slow_link(node, rate)
+        try:
+            yield
+        finally:
+            for node in self.cluster.nodes:
+                self.cluster.slow_link(node, None)
+
+    def output(self):
+        self._count += 1
+        return f"{WORK}/answers-{self._count}.jsonl"
+
+    def submit(self, *arguments):
+        """Runs submit.sh as a user of the head; the numbers of the jobs in what it says."""
+        said = self.cluster.slurm(f"{self.scripts}/submit.sh", *arguments)
+        return [int(word) for word in said.replace(";", " ").split() if word.isdigit()], said
+
+    def log(self, job, task=None):
+        """What a job of batch.sbatch or one task of array.sbatch wrote."""
+        name = f"millrace-{job}" + ("" if task is None else f"_{task}")
+        with open(f"{WORK}/{name}.log", errors="replace") as file:
+            return file.read()
+
+    def check(self, output, lines):
+        with open(output, "rb") as file:
+            assert file.read() == self.expected(lines), f"{output} differs from an undisturbed run"
+        assert not os.path.exists(f"{output}.spool"), f"{output}.spool is still there"
+        assert not os.path.exists(f"{output}.starts"), f"{output}.starts is still there"
+
+
+def journal_bytes(output):
+    """How much the journal of an output holds; 0 when there is none."""
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(f"{output}.spool"))
+    except FileNotFoundError:
+        return 0
+
+
+def wait_for_answers(output, beyond=0):
+    """Waits until some more prompts are answered; the journal's size then."""
+    return wait_until(lambda: journal_bytes(output) > beyond + 4000 and journal_bytes(output), 120,
+                      f"answers in {output}.spool")
+
+
+def restarts(cluster, job):
+    return int(cluster.records(job)[0]["Restarts"])
+
+
+LINES = 600
+
+
+def two_nodes_stopped_and_killed(site):
+    """Pipeline stages on two nodes; USR1 and then a node's power cut: the job comes back each time, and completes."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network():
+        (job,), _ = site.submit("batch", "--nodes=2", "--", *site.flags(site.prompts(LINES), output, "-pp", "2"))
+        size = wait_for_answers(output)
+        cluster.slurm("scancel", "--signal=USR1", "--batch", job)
+        wait_until(lambda: restarts(cluster, job) == 1, 60, "the job queued again after USR1")
+        size = wait_for_answers(output, size)
+        victim = cluster.records(job)[0]["BatchHost"]
+        cluster.kill(victim)
+        cluster.slurm("scontrol", "update", f"nodename={victim}", "state=down", "reason=power")
+        wait_until(lambda: restarts(cluster, job) == 2, 60, "the job queued again after its node died")
+    cluster.wait_for(job)
+    log = site.log(job)
+    assert "queued again" in log, log
+    site.check(output, LINES)
+    cluster.revive(victim)
+
+
+def array_merged(site):
+    """Four tasks and the job that merges them give the bytes of one run."""
+    output = site.output()
+    (array, _, merge), said = site.submit("array", "4", "--", *site.flags(site.prompts(LINES), output))
+    assert output in said, said
+    site.cluster.wait_for(array)
+    site.cluster.wait_for(merge)
+    site.check(output, LINES)
+
+
+def cancelled_stays_cancelled(site):
+    """scancel ends a job for good and leaves its journal, from which the same command goes on."""
+    cluster, output = site.cluster, site.output()
+    command = ["batch", "--nodes=2", "--ntasks-per-node=1", "--", *site.flags(site.prompts(LINES), output)]
+    with site.slow_network():
+        (job,), _ = site.submit(*command)
+        wait_for_answers(output)
+        cluster.slurm("scancel", job)
+        cluster.wait_for(job, "CANCELLED", 60)
+        wait_until(lambda: "COMPLETING" not in cluster.slurm("squeue", "--noheader", "--format=%T"), 60, "its end")
+    kept = journal_bytes(output)
+    assert kept > 0 and not os.path.exists(output)
+    assert restarts(cluster, job) == 0
+    (job,), _ = site.submit(*command)
+    cluster.wait_for(job)
+    site.check(output, LINES)
+
+
+def no_endless_requeue(site):
+    """A job whose starts answer nothing is queued again only so often."""
+    cluster, output = site.cluster, site.output()
+    broken = f"{WORK}/broken"
+    os.makedirs(broken)
+    with open(os.open(f"{broken}/millrace", os.O_WRONLY | os.O_CREAT, 0o755), "w") as program:
+        program.write("#!/bin/sh\nexit 75\n")
+    site.set(programs=broken)
+    try:
+        (job,), _ = site.submit("batch", "--", *site.flags(site.prompts(LINES), output))
+        cluster.wait_for(job, "FAILED", 90)
+    finally:
+        site.set()
+    assert restarts(cluster, job) == 1
+    assert "2 starts in a row answered no prompt: not queued again" in site.log(job), site.log(job)
+
+
+def users_mistake_is_final(site):
+    """A flag that is wrong ends the job at its first start, with the mistake in its log."""
+    output = site.output()
+    (job,), _ = site.submit("batch", "--", *site.flags("/no/such/file", output))
+    site.cluster.wait_for(job, "FAILED", 60)
+    log = site.log(job)
+    assert "/no/such/file" in log and "exit code 2: starting again would not help" in log, log
+    assert restarts(site.cluster, job) == 0
+
+
+SHORT = [two_nodes_stopped_and_killed, cancelled_stays_cancelled, no_endless_requeue, users_mistake_is_final]
+LONG = []

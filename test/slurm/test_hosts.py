@@ -1,0 +1,146 @@
+"""Several hosts without Slurm: mpirun over network namespaces with names and addresses of their own, whose links are cut
+and slowed, and whose model folders differ.
+
+    test_hosts.py BUILD [CASE...]
+
+The exit code is 77 where the right to make namespaces is missing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+
+from cluster import BASE, Cluster, isolate, wait_until
+
+SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+WORK = f"{BASE}/work"
+MODEL = f"{WORK}/model"
+OUTPUT = f"{WORK}/answers.jsonl"
+# mpirun's own daemons must notice a lost host too, else it waits for that one's quarter of an hour (README.md).
+KEEPALIVE = ["--mca", "oob_tcp_keepalive_time", "5", "--mca", "oob_tcp_keepalive_intvl", "5", "--mca",
+             "oob_tcp_keepalive_probes", "2"]
+
+
+class Job:
+    """millrace in two pipeline stages on n0 and n1, slowed by its network to last a minute or more."""
+
+    def __init__(self, cluster, build, lines=1000):
+        self.cluster = cluster
+        shutil.rmtree(f"{OUTPUT}.spool", ignore_errors=True)
+        with open(f"{WORK}/prompts.txt", "w") as prompts:
+            prompts.writelines(f"Line {i}\n" for i in range(lines))
+        self.flags = ["--model", MODEL, "--prompts", f"{WORK}/prompts.txt", "--max-tokens", "24", "--ignore-eos", "--seed",
+                      "5", "--max-num-seqs", "16", "--overwrite"]
+        self.program = f"{build}/millrace"
+        cluster.slow_link("n0", "2mbit")
+        with open(f"{WORK}/log", "w") as log:
+            self.process = subprocess.Popen(
+                cluster.mpirun(*KEEPALIVE, "-H", "n0:1,n1:1", "-n", "2", self.program, "-pp", "2", *self.flags, "--output",
+                               OUTPUT), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def log(self):
+        with open(f"{WORK}/log", errors="replace") as file:
+            return file.read()
+
+    def wait_for_answers(self):
+        def some():
+            assert self.process.poll() is None, f"ended early\n{self.log()}"
+            try:
+                return sum(entry.stat().st_size for entry in os.scandir(f"{OUTPUT}.spool")) > 4000
+            except FileNotFoundError:
+                return False
+
+        wait_until(some, 60, "answers")
+
+    def wait(self, seconds):
+        """The exit code of mpirun, and after how many seconds it came."""
+        begin = time.monotonic()
+        try:
+            return self.process.wait(seconds), time.monotonic() - begin
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still there after {seconds} s\n{self.log()}") from None
+
+    def expected(self):
+        path = f"{WORK}/expected.jsonl"
+        subprocess.run([self.program, *self.flags, "--output", path], check=True, stderr=subprocess.DEVNULL)
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def a_short_cut_is_survived(cluster, build):
+    job = Job(cluster, build)
+    job.wait_for_answers()
+    cluster.set_link("n1", "down")
+    time.sleep(6)
+    cluster.set_link("n1", "up")
+    cluster.slow_link("n0", None)
+    code, _ = job.wait(120)
+    assert code == 0, job.log()
+    with open(OUTPUT, "rb") as answers:
+        assert answers.read() == job.expected()
+
+
+def a_cut_ends_the_job_and_names_the_host(cluster, build):
+    job = Job(cluster, build)
+    job.wait_for_answers()
+    cluster.set_link("n1", "down")
+    try:
+        code, seconds = job.wait(60)
+    finally:
+        cluster.set_link("n1", "up")
+    assert code != 0 and seconds < 30, f"exit code {code} after {seconds:.0f} s\n{job.log()}"
+    assert "n1" in job.log().split("info Maximum concurrency")[1], job.log()
+    wait_until(lambda: not any(is_program(pid, "millrace") for pid in cluster.pids("n0") + cluster.pids("n1")), 30,
+               "no rank is left on either host")
+
+
+def another_model_on_one_host_is_named(cluster, build):
+    other = f"{SOURCE}/test/data/models/llama-f16"
+    cluster.run("n1", "mount", "--bind", other, MODEL, check=True)
+    try:
+        job = Job(cluster, build)
+        code, _ = job.wait(60)
+    finally:
+        cluster.run("n1", "umount", MODEL, check=True)
+    assert code == 2, f"exit code {code}\n{job.log()}"
+    assert "n1" in job.log() and "--model" in job.log(), job.log()
+
+
+def is_program(pid, name):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return f"({name}) " in (line := stat.read()) and f"({name}) Z" not in line
+    except FileNotFoundError:
+        return False
+
+
+CASES = [a_short_cut_is_survived, a_cut_ends_the_job_and_names_the_host]
+
+
+def main():
+    build = os.path.abspath(sys.argv[1])
+    names = sys.argv[2:]
+    isolate(["mpirun"])
+    shutil.copytree(f"{SOURCE}/test/data/models/llama-tied-bias", MODEL)
+    cluster = Cluster(2)
+    os.chdir(WORK)
+    failed = 0
+    for case in CASES:
+        if names and case.__name__ not in names:
+            continue
+        begin = time.monotonic()
+        try:
+            case(cluster, build)
+            print(f"passed {case.__name__} in {time.monotonic() - begin:.0f} s", flush=True)
+        except Exception:
+            traceback.print_exc()
+            print(f"FAILED {case.__name__}", flush=True)
+            failed += 1
+        cluster.sweep()
+    sys.exit(1 if failed else 0)
+
+
+main()
