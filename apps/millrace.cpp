@@ -6,7 +6,9 @@
 
 int main(int argc, char** argv) {
   millrace::start_with_short_spins(argv);
-  return millrace::run_main("millrace", [&](const millrace::Environment& environment) {
-    return millrace::run_job(environment.world(), millrace::program_arguments(argc, argv));
-  });
+  return millrace::run_main(
+      "millrace", [&](const millrace::Environment& environment, millrace::Watchdog& watchdog) {
+        return millrace::run_job(environment.world(), watchdog,
+                                 millrace::program_arguments(argc, argv));
+      });
 }

@@ -5,24 +5,29 @@
 #include <string>
 
 #include "comm/hosts.hpp"
+#include "comm/stop_request.hpp"
 
 namespace millrace {
 namespace {
 
+enum class Kind : char { stopped = 's', user_error = 'u', failure = 'f' };
+
 struct Outcome {
-  bool is_user_error = false;
+  Kind kind = Kind::failure;
   std::string message;
 };
 
 Outcome describe(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
+  } catch (const Stopped& e) {
+    return {Kind::stopped, e.what()};
   } catch (const UserError& e) {
-    return {true, e.what()};
+    return {Kind::user_error, e.what()};
   } catch (const std::exception& e) {
-    return {false, e.what()};
+    return {Kind::failure, e.what()};
   } catch (...) {
-    return {false, "an exception of unknown type"};
+    return {Kind::failure, "an exception of unknown type"};
   }
 }
 
@@ -34,9 +39,10 @@ void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
   Bytes report;
   if (comm.rank() == failed_rank) {
     const Outcome outcome = describe(mine);
+    const std::string where = fmt::format("rank {} on host {}: ", comm.rank(), host_name());
     const std::string text =
-        fmt::format("{}rank {} on host {}: {}", outcome.is_user_error ? 'u' : 'f', comm.rank(),
-                    host_name(), outcome.message);
+        fmt::format("{}{}{}", static_cast<char>(outcome.kind),
+                    outcome.kind == Kind::stopped ? "" : where, outcome.message);
     const auto bytes = as_bytes(text);
     report.assign(bytes.begin(), bytes.end());
   }
@@ -44,7 +50,14 @@ void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
   if (mine) std::rethrow_exception(mine);
   const std::string_view text = as_text(report);
   const std::string message(text.substr(1));
-  if (text.front() == 'u') throw PeerUserError(message);
+  switch (static_cast<Kind>(text.front())) {
+    case Kind::stopped:
+      throw Stopped(message);
+    case Kind::user_error:
+      throw PeerUserError(message);
+    case Kind::failure:
+      break;
+  }
   throw PeerFailure(message);
 }
 

@@ -32,7 +32,7 @@ class PeerFailure : public std::runtime_error, public PeerError {
 
 // The second half of agree(): returns when `mine` is null on every rank. Else every rank throws:
 // those that have an exception of their own throw it, the others the lowest failing rank's, as
-// PeerUserError or PeerFailure. Collective.
+// PeerUserError or PeerFailure, or Stopped when it was that. Collective.
 void agree_on_outcome(const Comm& comm, std::exception_ptr mine);
 
 // Runs `phase` and returns its result, or throws on all ranks of `comm` when it threw on any.

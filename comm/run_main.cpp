@@ -3,10 +3,11 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <new>
 
 #include "comm/agree.hpp"
 #include "comm/exit_code.hpp"
-#include "comm/watchdog.hpp"
+#include "comm/stop_signals.hpp"
 
 namespace millrace {
 namespace {
@@ -14,6 +15,9 @@ namespace {
 Failure current_failure() {
   try {
     throw;
+  } catch (const std::bad_alloc&) {
+    return {exit_code::internal_error, false,
+            "out of memory: no more could be had from the host (std::bad_alloc)"};
   } catch (const std::exception& e) {
     return {dynamic_cast<const UserError*>(&e) != nullptr ? exit_code::users_mistake
                                                           : exit_code::internal_error,
@@ -24,10 +28,13 @@ Failure current_failure() {
 }
 
 int run_watched(const std::string& program, const Environment& environment,
-                const std::function<int(const Environment&)>& body) {
-  Watchdog watchdog(environment.world(), program);
+                const std::function<int(const Environment&, Watchdog&)>& body,
+                const WatchdogLimits& limits) {
+  Watchdog watchdog(environment.world(), program, limits);
   try {
-    return body(environment);
+    return body(environment, watchdog);
+  } catch (const Stopped&) {
+    return exit_code::stopped;
   } catch (...) {
     return watchdog.fail(current_failure());
   }
@@ -35,14 +42,25 @@ int run_watched(const std::string& program, const Environment& environment,
 
 }  // namespace
 
-int run_main(const std::string& program, const std::function<int(const Environment&)>& body) {
+int run_main(const std::string& program,
+             const std::function<int(const Environment&, Watchdog&)>& body,
+             const WatchdogLimits& limits) {
+  const StopSignals signals;
   try {
     const Environment environment;
-    return run_watched(program, environment, body);
-  } catch (const std::exception& e) {  // before the watchdog could start
-    fmt::print(stderr, "{}: {}\n", program, e.what());
-    return current_failure().exit_code;
+    return run_watched(program, environment, body, limits);
+  } catch (const std::exception&) {  // before the watchdog could start
+    const Failure failure = current_failure();
+    fmt::print(stderr, "{}: {}\n", program, failure.message);
+    return failure.exit_code;
   }
+}
+
+int run_main(const std::string& program, const std::function<int(const Environment&)>& body,
+             const WatchdogLimits& limits) {
+  return run_main(
+      program, [&](const Environment& environment, Watchdog&) { return body(environment); },
+      limits);
 }
 
 }  // namespace millrace

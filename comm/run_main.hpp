@@ -5,13 +5,21 @@
 #include <string>
 
 #include "comm/environment.hpp"
+#include "comm/watchdog.hpp"
 
 namespace millrace {
 
-// Initializes MPI, starts the watchdog, runs the body and returns its exit code. What the body
-// throws becomes one line "<program>: ..." on stderr for the whole job and the exit code 2
-// (UserError) or 1 (anything else). When all ranks fail, as after agree(), they leave in good
-// order; when only some do, the job is aborted, since the others may wait for them.
-int run_main(const std::string& program, const std::function<int(const Environment&)>& body);
+// Initializes MPI, starts the watchdog, runs the body and returns its exit code (exit_code.hpp).
+// What the body throws becomes one line "<program>: ..." on stderr for the whole job and an exit
+// code. When all ranks fail, as after agree(), they leave in good order; when only some do, the job
+// is aborted, since the others may wait for them. Stopped, which all ranks throw, needs no line.
+//
+// From the first moment SIGINT, SIGTERM and SIGUSR1 are the watchdog's: they end the job at once,
+// or, once the body has called settle(), ask it to stop.
+int run_main(const std::string& program,
+             const std::function<int(const Environment&, Watchdog&)>& body,
+             const WatchdogLimits& limits = {});
+int run_main(const std::string& program, const std::function<int(const Environment&)>& body,
+             const WatchdogLimits& limits = {});
 
 }  // namespace millrace

@@ -59,7 +59,11 @@ SharedSegment& SharedSegment::operator=(SharedSegment&& other) noexcept {
   return *this;
 }
 
-std::optional<SharedSegment> share_segment(HostTransport& comm, std::size_t bytes) {
+namespace {
+
+template <typename Broadcast, typename AllHold>
+std::optional<SharedSegment> share(int rank, std::size_t bytes, const Broadcast& broadcast,
+                                   const AllHold& all_hold) {
   struct Address {
     int process = 0;
     int descriptor = -1;
@@ -68,7 +72,7 @@ std::optional<SharedSegment> share_segment(HostTransport& comm, std::size_t byte
   Address address;
   MemoryFile file;
   SharedSegment segment;
-  if (comm.rank() == 0) {
+  if (rank == 0) {
     try {
       file = MemoryFile(bytes);
       segment = SharedSegment(file, bytes);
@@ -83,15 +87,29 @@ std::optional<SharedSegment> share_segment(HostTransport& comm, std::size_t byte
   }
   Bytes message(sizeof(address));
   std::memcpy(message.data(), &address, sizeof(address));
-  comm.broadcast_bytes(message, 0);
+  broadcast(message);
   std::memcpy(&address, message.data(), sizeof(address));
-  if (comm.rank() != 0 && address.descriptor >= 0) {
+  if (rank != 0 && address.descriptor >= 0) {
     segment = SharedSegment(MemoryFile(address.process, address.descriptor), bytes);
   }
   const bool is_shared = segment.data() != nullptr &&
                          std::memcmp(segment.data(), &address.mark, sizeof(address.mark)) == 0;
-  if (comm.all_reduce_value(is_shared ? 1 : 0, ReduceOp::min) == 0) return std::nullopt;
+  if (!all_hold(is_shared)) return std::nullopt;
   return segment;
+}
+
+}  // namespace
+
+std::optional<SharedSegment> share_segment(HostTransport& comm, std::size_t bytes) {
+  return share(
+      comm.rank(), bytes, [&](Bytes& message) { comm.broadcast_bytes(message, 0); },
+      [&](bool holds) { return comm.all_reduce_value(holds ? 1 : 0, ReduceOp::min) != 0; });
+}
+
+std::optional<SharedSegment> share_segment(const Comm& comm, std::size_t bytes) {
+  return share(
+      comm.rank(), bytes, [&](Bytes& message) { comm.broadcast_bytes(message, 0); },
+      [&](bool holds) { return comm.all_reduce_min(holds ? 1 : 0) != 0; });
 }
 
 }  // namespace millrace

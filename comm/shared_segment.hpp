@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "comm/transport.hpp"
+#include "comm/comm.hpp"
 
 namespace millrace {
 
@@ -47,5 +47,6 @@ class SharedSegment {
 // The same zeroed bytes on all ranks; the first 64 are taken. nullopt on all ranks when some rank
 // cannot reach rank 0's memory. Collective over `comm`, whose ranks are on one host.
 std::optional<SharedSegment> share_segment(HostTransport& comm, std::size_t bytes);
+std::optional<SharedSegment> share_segment(const Comm& comm, std::size_t bytes);
 
 }  // namespace millrace

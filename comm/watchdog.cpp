@@ -5,78 +5,67 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
-#include <cstring>
 #include <mutex>
-#include <optional>
 #include <thread>
-#include <tuple>
+#include <utility>
 
 #include "comm/environment.hpp"
+#include "comm/exit_code.hpp"
+#include "comm/host_watch.hpp"
 #include "comm/hosts.hpp"
+#include "comm/last_words.hpp"
+#include "comm/stop_signals.hpp"
+#include "comm/watchdog_judge.hpp"
+#include "comm/watchdog_messages.hpp"
 
 namespace millrace {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using Kind = WatchdogJudge::Decision::Kind;
 
-constexpr int report_tag = 1;   // from a rank to rank 0
-constexpr int verdict_tag = 2;  // from rank 0
+constexpr int report_tag = 1;
+constexpr int verdict_tag = 2;
 constexpr auto poll_interval = std::chrono::milliseconds(50);
+// Whoever sees a process die may be about to be killed by the same hand, and then has nothing to
+// say.
+constexpr double death_seconds = 0.04;
+constexpr double chief_seconds = 2;  // for rank 0 to end the job after a second SIGINT
 constexpr unsigned abort_seconds = 10;
 
-enum class ReportKind : std::uint8_t { alive, failed, leaving };
-enum class Verdict : std::uint8_t { alive, leave };
-
-// What a rank tells rank 0; on the wire the text follows the fixed part.
-struct ReportHead {
-  ReportKind kind = ReportKind::alive;
-  bool is_peers = false;  // failed
-  int exit_code = 0;      // failed
-  std::int64_t step = -1;
-  std::int64_t exchanges = 0;
-};
-struct Report : ReportHead {
-  std::string text;  // failed: the message; alive: the exchange it waits in, if any
-};
-
-Bytes pack(const Report& report) {
-  const ReportHead& head = report;
-  Bytes bytes(sizeof(head) + report.text.size());
-  std::memcpy(bytes.data(), &head, sizeof(head));
-  std::memcpy(bytes.data() + sizeof(head), report.text.data(), report.text.size());
-  return bytes;
-}
-
-Report unpack(const Bytes& bytes) {
-  Report report;
-  std::memcpy(static_cast<ReportHead*>(&report), bytes.data(), sizeof(ReportHead));
-  report.text = as_text(std::span(bytes).subspan(sizeof(ReportHead)));
-  return report;
-}
-
-// One line, and then the end, for which a broken network must not make anybody wait.
-[[noreturn]] void abort_with(const std::string& program, const std::string& line, int exit_code) {
-  std::fflush(stdout);
-  fmt::print(stderr, "{}: {}\n", program, line);
-  std::fflush(stderr);
-  alarm(abort_seconds);
-  Environment::abort_job(exit_code);
+std::vector<std::string> all_hosts(const Comm& comm) {
+  std::vector<std::string> hosts;
+  for (const Bytes& name : comm.all_gather_bytes(as_bytes(host_name()))) {
+    hosts.emplace_back(as_text(name));
+  }
+  return hosts;
 }
 
 }  // namespace
 
 class Watchdog::Thread {
  public:
-  Thread(const Comm& world, std::string program, const WatchdogLimits& limits)
-      : comm_(world.duplicate()), program_(std::move(program)), limits_(limits) {
-    for (const Bytes& name : comm_.all_gather_bytes(as_bytes(host_name()))) {
-      ranks_.emplace_back().host = as_text(name);
-    }
-    sends_.resize(ranks_.size());
-    outer_ = watch_this_thread(&progress_);
+  Thread(const Comm& world, std::string program, const WatchdogLimits& limits,
+         StopRequest& stop_request)
+      : comm_(world.duplicate()),
+        program_(std::move(program)),
+        limits_(limits),
+        stop_request_(stop_request),
+        hosts_(all_hosts(comm_)),
+        host_(world),
+        last_words_(fmt::format("{}: {}", program_, name_of(comm_.rank())), host_.progress(),
+                    host_.cause_is_said()),
+        judge_(hosts_, limits),
+        sends_(hosts_.size()) {
+    outer_ = watch_this_thread(&host_.progress());
     thread_ = std::thread([this] { run(); });
+  }
+
+  void settle(double stall_seconds, const StopTerms& terms) {
+    const std::lock_guard lock(mutex_);
+    stall_seconds_ = stall_seconds;
+    terms_ = terms;
   }
 
   // Tells the thread and waits for its end.
@@ -86,38 +75,24 @@ class Watchdog::Thread {
       ending_ = true;
       failure_ = std::move(failure);
     }
-    wake_.notify_one();
+    host_.wake();
     thread_.join();
     watch_this_thread(outer_);
   }
   bool ended() const { return !thread_.joinable(); }
 
  private:
-  // What rank 0 knows of a rank, itself included.
-  struct Rank {
-    std::string host;
-    double silent_seconds = 0;
-    std::int64_t step = -1;
-    std::int64_t exchanges = 0;
-    std::string waiting_in;
-    bool has_left = false;
-    std::optional<Failure> failure;
-  };
-
   bool is_chief() const { return comm_.rank() == 0; }
   std::string name_of(int rank) const {
-    return fmt::format("rank {} on host {}", rank, ranks_[static_cast<std::size_t>(rank)].host);
+    return fmt::format("rank {} on host {}", rank, hosts_[static_cast<std::size_t>(rank)]);
   }
 
   void run() {
     auto last = Clock::now();
     double since_beat = limits_.beat_seconds;  // the first beat goes at once
     while (!done_) {
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait_for(lock, poll_interval, [this] { return ending_ && !end_seen_; });
-        end_seen_ = ending_;
-      }
+      host_.wait(poll_interval);
+      look_at_main_thread();
       const auto now = Clock::now();
       // A judge that did not run itself saw nobody's silence.
       const double elapsed =
@@ -126,226 +101,214 @@ class Watchdog::Thread {
       since_beat += elapsed;
       const bool beat = since_beat >= limits_.beat_seconds;
       if (beat) since_beat = 0;
+      look_for_deaths(elapsed);
       if (is_chief()) {
         judge(elapsed, beat);
       } else {
         serve(elapsed, beat);
       }
     }
+    host_.leave();
+  }
+
+  void look_at_main_thread() {
+    const std::lock_guard lock(mutex_);
+    end_seen_ = ending_;
+    if (!terms_) return;
+    judge_.settle(stall_seconds_, terms_->grace_seconds);
+    settled_ = std::exchange(terms_, std::nullopt);
+  }
+
+  // A process of this host that ended without a word is seen here long before it is missed.
+  void look_for_deaths(double elapsed) {
+    if (!death_) {
+      death_ = host_.death();
+      return;
+    }
+    since_death_ += elapsed;
+    if (since_death_ < death_seconds || !host_.speaks_for_host() || host_.job_is_ending()) return;
+    if (host_.cause_is_said()) abort_silently(exit_code::internal_error);  // by its last words
+    abort_with(
+        fmt::format("{} died{}, killed or out of memory: the job ends", name_of(death_->rank),
+                    death_->step < 0 ? "" : fmt::format(" in step {}", death_->step)),
+        exit_code::stopped);
   }
 
   // A rank other than 0: reports, and listens for rank 0.
   void serve(double elapsed, bool beat) {
     if (end_seen_ && !end_reported_) {
       sends_[0].wait();
-      sends_[0] = send_report();
+      sends_[0] = send(report_of_end());
       end_reported_ = true;
       if (!failure_) {
         done_ = true;
         return;
       }
     } else if (beat && sends_[0].done()) {
-      sends_[0] = send_report();
+      sends_[0] = send(report(ReportKind::alive));
     }
+    pass_on_signals(elapsed);
     silence_of_chief_ += elapsed;
     while (const auto message = comm_.try_receive(0, verdict_tag)) {
       silence_of_chief_ = 0;
-      if (static_cast<Verdict>(message->bytes.at(0)) == Verdict::leave) done_ = true;
+      const Verdict verdict = unpack_verdict(message->bytes);
+      if (verdict.kind == VerdictKind::leave) done_ = true;
+      if (verdict.kind == VerdictKind::stop)
+        stop_request_.make(verdict.text, verdict.grace_seconds);
     }
     // One after another, so that one rank speaks for all.
     const double patience = limits_.silence_seconds + 0.2 * std::min(comm_.rank(), 50);
     if (silence_of_chief_ > patience) {
-      abort_with(program_,
-                 fmt::format("{} has been silent for {:.0f} s: the job ends", name_of(0),
+      abort_with(fmt::format("{} has been silent for {:.0f} s: the job ends", name_of(0),
                              silence_of_chief_),
-                 1);
+                 exit_code::stopped);
     }
   }
 
-  SendHandle send_report() const {
+  void pass_on_signals(double elapsed) {
+    if (stop_signal() != 0 && !std::exchange(stop_passed_on_, true)) {
+      sends_[0].join(send(report(ReportKind::stop)));
+    }
+    if (interrupts() < 2) return;
+    if (!std::exchange(interrupt_passed_on_, true)) {
+      sends_[0].join(send(report(ReportKind::interrupt)));
+    }
+    since_interrupt_ += elapsed;
+    if (since_interrupt_ < chief_seconds) return;
+    abort_with(fmt::format("stopped at once by a second SIGINT on rank {}", comm_.rank()),
+               exit_code::stopped);
+  }
+
+  // What this rank has to say, of that kind.
+  Report report(ReportKind kind) {
+    Progress& progress = host_.progress();
     Report report;
-    report.step = progress_.step.load(std::memory_order_relaxed);
-    report.exchanges = progress_.exchanges.load(std::memory_order_relaxed);
-    if (end_seen_ && failure_) {
-      report.kind = ReportKind::failed;
+    report.kind = kind;
+    report.step = progress.step.load(std::memory_order_relaxed);
+    report.exchanges = progress.exchanges.load(std::memory_order_relaxed);
+    if (kind == ReportKind::alive) {
+      const char* exchange = progress.waiting_in.load(std::memory_order_relaxed);
+      if (exchange != nullptr) report.text = exchange;
+    } else if (kind == ReportKind::stop) {
+      report.text = signal_name(stop_signal());
+    } else if (kind == ReportKind::failed) {
       report.exit_code = failure_->exit_code;
       report.is_peers = failure_->is_peers;
       report.text = failure_->message;
-    } else if (end_seen_) {
-      report.kind = ReportKind::leaving;
-    } else if (const char* exchange = progress_.waiting_in.load(std::memory_order_relaxed)) {
-      report.text = exchange;
     }
+    return report;
+  }
+  Report report_of_end() { return report(failure_ ? ReportKind::failed : ReportKind::leaving); }
+  SendHandle send(const Report& report) const {
     return comm_.isend_bytes(pack(report), 0, report_tag);
   }
 
   // Rank 0.
   void judge(double elapsed, bool beat) {
-    take_own_report();
-    for (Rank& rank : ranks_) rank.silent_seconds += elapsed;
+    judge_.take(0, end_seen_ ? report_of_end() : report(ReportKind::alive));
+    if (stop_signal() != 0) judge_.take(0, report(ReportKind::stop));
+    if (interrupts() >= 2) judge_.take(0, report(ReportKind::interrupt));
     while (const auto message = comm_.try_receive(Comm::any_rank, report_tag)) {
-      take_report(message->source, unpack(message->bytes));
+      judge_.take(message->source, unpack_report(message->bytes));
     }
-    if (beat) tell_all(Verdict::alive);
-    judge_failures(elapsed);
-    if (done_) return;
-    judge_silence();
-    judge_stall(elapsed);
-    done_ = std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.has_left; });
-  }
-
-  void take_own_report() {
-    Rank& me = ranks_[0];
-    me.silent_seconds = 0;
-    me.step = progress_.step.load(std::memory_order_relaxed);
-    me.exchanges = progress_.exchanges.load(std::memory_order_relaxed);
-    const char* exchange = progress_.waiting_in.load(std::memory_order_relaxed);
-    me.waiting_in = exchange == nullptr ? "" : exchange;
-    if (!end_seen_) return;
-    me.failure = failure_;
-    me.has_left = !failure_;
-  }
-
-  void take_report(int source, const Report& report) {
-    Rank& rank = ranks_[static_cast<std::size_t>(source)];
-    rank.silent_seconds = 0;
-    rank.step = report.step;
-    rank.exchanges = report.exchanges;
-    if (report.kind == ReportKind::alive) rank.waiting_in = report.text;
-    if (report.kind == ReportKind::leaving) rank.has_left = true;
-    if (report.kind == ReportKind::failed) {
-      rank.failure = Failure{report.exit_code, report.is_peers, report.text};
+    if (settled_ && settled_->stop_at && Clock::now() >= *settled_->stop_at) {
+      judge_.stop(settled_->stop_at_reason);
+    }
+    if (beat) tell_all({});
+    const WatchdogJudge::Decision decision = judge_.decide(elapsed);
+    switch (decision.kind) {
+      case Kind::go_on:
+        break;
+      case Kind::stop:
+        tell_all({{VerdictKind::stop, settled_->grace_seconds}, decision.line});
+        stop_request_.make(decision.line, settled_->grace_seconds);
+        if (settled_->announce) settled_->announce(decision.line);
+        break;
+      case Kind::leave:
+        say(decision.line);
+        tell_all({{VerdictKind::leave}, {}});
+        done_ = true;
+        break;
+      case Kind::abort:
+        abort_with(decision.line, decision.exit_code);
+      case Kind::done:
+        done_ = true;
+        break;
     }
   }
 
-  void tell_all(Verdict verdict) {
+  void tell_all(const Verdict& verdict) {
     for (int rank = 1; rank < comm_.size(); ++rank) {
       const auto at = static_cast<std::size_t>(rank);
-      if (ranks_[at].has_left) continue;
-      if (verdict == Verdict::alive && !sends_[at].done()) continue;
-      sends_[at].join(comm_.isend_bytes({static_cast<std::byte>(verdict)}, rank, verdict_tag));
+      if (judge_.has_left(rank)) continue;
+      if (verdict.kind == VerdictKind::alive && !sends_[at].done()) continue;
+      sends_[at].join(comm_.isend_bytes(pack(verdict), rank, verdict_tag));
     }
   }
 
-  void judge_failures(double elapsed) {
-    int failed = 0;
-    int first = -1;  // the lowest rank with an error of its own, else with any
-    for (int rank = 0; rank < comm_.size(); ++rank) {
-      const auto& failure = ranks_[static_cast<std::size_t>(rank)].failure;
-      if (!failure) continue;
-      ++failed;
-      if (first < 0 || (failure_of(first).is_peers && !failure->is_peers)) first = rank;
-    }
-    if (failed == 0) return;
-    const Failure& cause = failure_of(first);
-    const bool all_failed = failed == comm_.size();
-    const bool all_alike =
-        all_failed && std::all_of(ranks_.begin(), ranks_.end(), [&](const Rank& rank) {
-          return rank.failure->message == cause.message;
-        });
-    // Rank 0 reads what the user gave to the whole job: its complaint about that is not a matter of
-    // ranks and hosts. Nor is what every rank says alike, or what names the rank already.
-    const bool is_the_jobs = all_alike || cause.is_peers || (first == 0 && cause.exit_code == 2);
-    const std::string line =
-        is_the_jobs ? cause.message : fmt::format("{}: {}", name_of(first), cause.message);
-    if (all_failed) {
-      std::fflush(stdout);
-      fmt::print(stderr, "{}: {}\n", program_, line);
-      std::fflush(stderr);
-      tell_all(Verdict::leave);
-      done_ = true;
-      return;
-    }
-    since_failure_ += elapsed;
-    if (since_failure_ > limits_.grace_seconds) abort_with(program_, line, cause.exit_code);
-  }
-  const Failure& failure_of(int rank) const {
-    return *ranks_[static_cast<std::size_t>(rank)].failure;
+  void say(const std::string& line) const {
+    std::fflush(stdout);
+    fmt::print(stderr, "{}: {}\n", program_, line);
+    std::fflush(stderr);
   }
 
-  void judge_silence() const {
-    for (int r = 1; r < comm_.size(); ++r) {
-      const Rank& rank = ranks_[static_cast<std::size_t>(r)];
-      if (rank.has_left || rank.silent_seconds <= limits_.silence_seconds) continue;
-      abort_with(program_,
-                 fmt::format("{} has been silent for {:.0f} s, last seen {}: the job ends",
-                             name_of(r), rank.silent_seconds, whereabouts(rank)),
-                 1);
-    }
+  // One line, and then the end, for which a broken network must not make anybody wait.
+  [[noreturn]] void abort_with(const std::string& line, int exit_code) {
+    if (!host_.cause_is_said().exchange(true)) say(line);
+    abort_silently(exit_code);
   }
-
-  static std::string whereabouts(const Rank& rank) {
-    std::string text = rank.step < 0 ? "outside the steps" : fmt::format("in step {}", rank.step);
-    if (!rank.waiting_in.empty()) text += fmt::format(", waiting in {}", rank.waiting_in);
-    return text;
-  }
-
-  // No rank gets on any more although they are in the steps.
-  void judge_stall(double elapsed) {
-    std::int64_t marks = 0;
-    bool in_steps = false;
-    for (const Rank& rank : ranks_) {
-      marks += rank.step + rank.exchanges;
-      in_steps = in_steps || (rank.step >= 0 && !rank.has_left);
-    }
-    since_mark_ = marks != marks_ || !in_steps ? 0 : since_mark_ + elapsed;
-    marks_ = marks;
-    if (since_mark_ <= limits_.stall_seconds) return;
-    const auto behind =
-        std::min_element(ranks_.begin(), ranks_.end(), [](const Rank& a, const Rank& b) {
-          return std::tuple(a.has_left, !a.waiting_in.empty(), a.step) <
-                 std::tuple(b.has_left, !b.waiting_in.empty(), b.step);
-        });
-    abort_with(program_,
-               fmt::format("{} hangs {}: no rank has got on for {:.0f} s, the job ends",
-                           name_of(static_cast<int>(behind - ranks_.begin())), whereabouts(*behind),
-                           since_mark_),
-               1);
+  [[noreturn]] void abort_silently(int exit_code) {
+    host_.job_is_ending() = true;
+    alarm(abort_seconds);
+    Environment::abort_job(exit_code);
   }
 
   Comm comm_;
   const std::string program_;
   const WatchdogLimits limits_;
-  Progress progress_;
+  StopRequest& stop_request_;
+  const std::vector<std::string> hosts_;  // by rank
+  HostWatch host_;
+  LastWords last_words_;
   Progress* outer_ = nullptr;  // where the main thread's marks went before
 
   // Shared with the main thread; the thread reads failure_ once it has seen ending_.
   std::mutex mutex_;
-  std::condition_variable wake_;
   bool ending_ = false;
   std::optional<Failure> failure_;
+  double stall_seconds_ = 0;
+  std::optional<StopTerms> terms_;  // until the thread has taken them
 
   // The thread's own.
+  std::optional<StopTerms> settled_;
   bool end_seen_ = false;
   bool end_reported_ = false;
+  bool stop_passed_on_ = false;
+  bool interrupt_passed_on_ = false;
   bool done_ = false;
+  double since_interrupt_ = 0;
   double silence_of_chief_ = 0;
-  std::vector<Rank> ranks_;  // those of ranks other than 0 know only the hosts
-  std::vector<SendHandle> sends_;
-  double since_failure_ = 0;
-  std::int64_t marks_ = 0;
-  double since_mark_ = 0;
+  std::optional<HostWatch::Death> death_;
+  double since_death_ = 0;
+  WatchdogJudge judge_;            // rank 0's
+  std::vector<SendHandle> sends_;  // by peer
 
   std::thread thread_;
 };
 
 Watchdog::Watchdog(const Comm& world, std::string program, const WatchdogLimits& limits)
-    : program_(std::move(program)) {
-  if (world.size() > 1) thread_ = std::make_unique<Thread>(world, program_, limits);
-}
+    : thread_(std::make_unique<Thread>(world, std::move(program), limits, stop_request_)) {}
 
 Watchdog::~Watchdog() {
-  if (thread_ && !thread_->ended()) thread_->end(std::nullopt);
+  if (!thread_->ended()) thread_->end(std::nullopt);
+}
+
+void Watchdog::settle(double stall_seconds, const StopTerms& terms) {
+  thread_->settle(stall_seconds, terms);
 }
 
 int Watchdog::fail(const Failure& failure) {
-  if (thread_) {
-    thread_->end(failure);
-    return failure.exit_code;
-  }
-  std::fflush(stdout);
-  fmt::print(stderr, "{}: {}\n", program_, failure.message);
-  std::fflush(stderr);
+  thread_->end(failure);
   return failure.exit_code;
 }
 

@@ -1,16 +1,20 @@
 // The job's watchdog: a thread on every rank that sleeps, and a few times a minute tells rank 0
 // that its rank lives and how far it is. A rank that dies, loses its host's network, hangs or fails
-// takes the whole job down within seconds, and one line on stderr names it.
+// takes the whole job down within seconds, and one line on stderr names it. By the same way all
+// ranks learn that the job is to stop before its end.
 //
 // Rank 0 judges the others, the others judge rank 0. A stopped clock is not silence: time counts
 // only while the judge itself is running, so a job that is suspended as a whole goes on afterwards.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "comm/comm.hpp"
 #include "comm/progress.hpp"
+#include "comm/stop_request.hpp"
 
 namespace millrace {
 
@@ -20,7 +24,7 @@ struct WatchdogLimits {
   // So long no rank has begun a step or an exchange although they are in the steps: some rank
   // hangs. Exchanges count on a single rank too, so a step has two for every layer of the model.
   double stall_seconds = 300;
-  double grace_seconds = 0.5;  // for ranks that fail together to say so
+  double consent_seconds = 0.5;  // for ranks that fail together to say so
 };
 
 // What ended a rank's work.
@@ -28,6 +32,16 @@ struct Failure {
   int exit_code = 1;
   bool is_peers = false;  // another rank's error, which that rank reports itself
   std::string message;
+};
+
+// How a job that can stop in good order wants to.
+struct StopTerms {
+  double grace_seconds = 30;  // from the request until the job drops what still runs
+  // When to stop without being asked, and what to call it; rank 0's counts.
+  std::optional<StopRequest::Clock::time_point> stop_at = {};
+  std::string stop_at_reason = "the time limit";
+  // Called on rank 0 with the reason, on the watchdog's thread.
+  std::function<void(const std::string& reason)> announce = {};
 };
 
 class Watchdog {
@@ -40,6 +54,12 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
+  // From now on this program looks at stop_request(), on all ranks: a signal (StopSignals) on any
+  // rank, or the time, makes the request on every rank. Before that, and for programs that never
+  // call it, a signal ends the job at once. `stall_seconds` replaces the limit's.
+  void settle(double stall_seconds, const StopTerms& terms);
+  const StopRequest& stop_request() const { return stop_request_; }
+
   // This rank's work failed. When all ranks' did, as after agree(), one line is printed and each
   // returns the exit code to leave with. Else the line is printed and the job aborted with the
   // code.
@@ -47,8 +67,8 @@ class Watchdog {
 
  private:
   class Thread;
-  std::unique_ptr<Thread> thread_;  // none on a single rank
-  std::string program_;
+  StopRequest stop_request_;
+  std::unique_ptr<Thread> thread_;
 };
 
 }  // namespace millrace

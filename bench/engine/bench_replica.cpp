@@ -38,7 +38,7 @@ class MadeUpSource : public RequestSource {
     }
     return true;
   }
-  void wait() override {}
+  bool wait(std::chrono::milliseconds) override { return true; }
 
  private:
   int requests_, prompt_, output_;

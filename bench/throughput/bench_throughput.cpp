@@ -203,7 +203,7 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   // Before the weights, while there is room for what is measured.
   const Ceilings ceilings =
       agree(world, [&] { return measure_ceilings(plan.device, plan.options.dtype); });
-  const RankModel rank = load_rank(grid, plan, config);
+  const RankModel rank = load_rank(grid, plan, config, StopRequest());
   const double held =
       static_cast<double>(grid.replica().all_reduce_sum(rank.weights.report.weight_bytes));
   const double ranks = grid.replica().size();

@@ -35,7 +35,7 @@ class MadeUpSource : public RequestSource {
   MadeUpSource(const Workload& workload, std::int64_t vocab);
 
   bool take(std::vector<Request>& out, std::size_t limit) override;
-  void wait() override {}
+  bool wait(std::chrono::milliseconds) override { return true; }
 
  private:
   const Workload& workload_;

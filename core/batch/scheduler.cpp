@@ -107,6 +107,27 @@ void Scheduler::end(std::int64_t number) {
   }
 }
 
+std::vector<std::int64_t> Scheduler::unfinished() const {
+  std::vector<std::int64_t> numbers;
+  for (const auto& owner : table_) {
+    if (owner && owner->state != Sequence::State::finished) numbers.push_back(owner->number);
+  }
+  for (const auto& sequence : waiting_) numbers.push_back(sequence->number);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+// The completions of a request begin in their order, so the first of them tells for all.
+std::vector<std::int64_t> Scheduler::not_begun() const {
+  std::vector<std::int64_t> numbers;
+  const Request* request = nullptr;  // whose first completion waits without a token
+  for (const auto& sequence : waiting_) {
+    if (sequence->completion == 0 && sequence->outputs() == 0) request = sequence->request.get();
+    if (sequence->request.get() == request) numbers.push_back(sequence->number);
+  }
+  return numbers;
+}
+
 // --- results ------------------------------------------------------------------------------------
 
 bool Scheduler::expects_result() const {

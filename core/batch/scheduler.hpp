@@ -86,6 +86,11 @@ class Scheduler {
   std::int32_t blocks_in_use() const { return pool_.num_used(); }
   std::int64_t num_preemptions() const { return num_preemptions_; }
 
+  // Numbers for StepInput::endings when a job stops before its end: every sequence that has not
+  // ended, and those of them whose request has not a single token yet and is not running.
+  std::vector<std::int64_t> unfinished() const;
+  std::vector<std::int64_t> not_begun() const;
+
  private:
   // What a step computes, kept until its result has been applied.
   struct InFlight {

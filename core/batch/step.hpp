@@ -13,8 +13,9 @@ namespace millrace {
 struct StepInput {
   std::int64_t step = 0;
   std::vector<std::shared_ptr<const Request>> admissions;
-  std::vector<std::int64_t> endings;  // numbers of sequences whose text met a stop string
-  bool drain = false;                 // no admission will follow
+  // Numbers of sequences that end here: their text met a stop string, or the job stops.
+  std::vector<std::int64_t> endings;
+  bool drain = false;  // no admission will follow
 };
 
 // Known to the last stage and sent to all others; applied lag + 1 steps later.

@@ -119,6 +119,28 @@ std::int64_t FlagValue::bytes() const {
   return number;
 }
 
+double FlagValue::seconds() const {
+  double total = 0;
+  if (text_.find(':') == std::string::npos) {
+    if (parse(text_, total) && std::isfinite(total) && total >= 0) {
+      return total;
+    }
+    reject("a time such as 5400 (seconds) or 01:30:00");
+  }
+  std::string_view rest = text_;
+  for (int field = 0; field < 3; ++field) {
+    const std::size_t colon = std::min(rest.find(':'), rest.size());
+    std::uint32_t number = 0;
+    if ((colon == rest.size()) != (field == 2) || !parse(rest.substr(0, colon), number) ||
+        (field > 0 && (colon != 2 || number > 59))) {
+      reject("a time such as 5400 (seconds) or 01:30:00");
+    }
+    total = 60 * total + number;
+    rest.remove_prefix(std::min(colon + 1, rest.size()));
+  }
+  return total;
+}
+
 std::vector<int> FlagValue::integers(int low) const {
   std::vector<int> numbers;
   for (std::size_t begin = 0; begin <= text_.size();) {

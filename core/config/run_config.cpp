@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "comm/stop_request.hpp"
 #include "core/io/prompt_line.hpp"
 #include "core/io/results.hpp"
 #include "kernels/base/error.hpp"
@@ -157,6 +158,22 @@ std::vector<Flag> journal_flags(JournalConfig& config) {
   };
 }
 
+std::vector<Flag> stop_flags(StopConfig& config) {
+  const std::string group = "Stopping";
+  return {
+      {group, "time-limit", "", Kind::value, "TIME", "",
+       "Stop in good order before the job is so old, as 5400 or 01:30:00; 0: never. Not given: "
+       "Slurm's limit, from SLURM_JOB_END_TIME where that is set.",
+       [&config](const FlagValue& value) { config.time_limit_seconds = value.seconds(); }},
+      {group, "grace-period", "", Kind::value, "SECONDS", "30",
+       "For prompts that run when the job stops; then they are dropped.",
+       [&config](const FlagValue& value) { config.grace_seconds = value.real(0, kInfinity); }},
+      {group, "watchdog", "", Kind::value, "SECONDS", "300",
+       "End the job when no rank gets on for so long.",
+       [&config](const FlagValue& value) { config.watchdog_seconds = value.real(1, kInfinity); }},
+  };
+}
+
 std::vector<Flag> log_flags(LogConfig& config) {
   const std::string group = "Log";
   return {
@@ -194,6 +211,14 @@ void validate(const RunConfig& config) {
         "--max-num-batched-tokens {} is less than --max-num-seqs {}: a step could not give every "
         "running sequence one token",
         engine.max_num_batched_tokens, engine.max_num_seqs);
+  }
+  const StopConfig& stop = config.stop;
+  if (const double limit = stop.time_limit_seconds.value_or(0);
+      limit > 0 && limit <= stop.grace_seconds + closing_seconds) {
+    throw UserError(
+        "--time-limit {:g} leaves no time: --grace-period {:g} and {:g} seconds for closing are "
+        "part of it",
+        limit, stop.grace_seconds, closing_seconds);
   }
   const GridConfig& grid = config.grid;
   const auto stages = static_cast<int>(grid.pipeline_partition.size());
@@ -300,6 +325,7 @@ std::vector<Flag> run_flags(RunConfig& config) {
   append(flags, engine_flags(config.engine));
   append(flags, sampling_flags(config.sampling));
   append(flags, journal_flags(config.journal));
+  append(flags, stop_flags(config.stop));
   append(flags, log_flags(config.log));
   return flags;
 }

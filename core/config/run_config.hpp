@@ -91,6 +91,13 @@ struct JournalConfig {
   double checkpoint_interval_seconds = 0;  // what is finished is on the disk after at most this
 };
 
+// When and how a job ends before its end.
+struct StopConfig {
+  std::optional<double> time_limit_seconds;  // since the job's start; 0: none; unset: Slurm's
+  double grace_seconds = 0;                  // for what runs when the job stops
+  double watchdog_seconds = 0;               // without progress: a rank hangs
+};
+
 struct LogConfig {
   double progress_interval_seconds = 0;  // between progress lines in a log; 0: none
   LogLevel level = LogLevel::info;
@@ -104,6 +111,7 @@ struct RunConfig {
   InputConfig input;
   OutputConfig output;
   JournalConfig journal;
+  StopConfig stop;
   LogConfig log;
   std::vector<Setting> settings;  // every flag with its value and source, for the results
 };

@@ -44,6 +44,8 @@ class Collector {
   std::int64_t output_tokens() const { return output_tokens_; }
   std::int64_t requests_done() const { return requests_done_; }
   std::int64_t requests_failed() const { return requests_failed_; }
+  // That arrived and have no result: under way, or dropped.
+  std::int64_t unanswered() const { return static_cast<std::int64_t>(requests_.size()); }
 
  private:
   struct RequestRecord;

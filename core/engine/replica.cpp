@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "comm/progress.hpp"
+#include "comm/stop_request.hpp"
 #include "core/engine/elapsed.hpp"
 #include "core/engine/step_wire.hpp"
 
@@ -16,6 +17,12 @@ namespace {
 
 constexpr int input_tag = 1;
 constexpr int result_tag = 2;
+// An idle leader learns within so long that the job stops.
+constexpr std::chrono::milliseconds longest_wait(200);
+
+bool stop_is_requested(const ReplicaParameters& parameters) {
+  return parameters.stop != nullptr && parameters.stop->is_made();
+}
 
 // A step's result is back at the first stage when the pipeline has moved all other stages on by
 // one; a device that is kept one step ahead of the host adds one.
@@ -127,13 +134,23 @@ StepInput Replica::make_input() {
   StepInput input;
   input.step = scheduler_.next_step();
   input.endings = collector_->take_endings();
-  if (drained_) return input;
-  if (scheduler_.idle()) parameters_.source->wait();
+  if (stop_is_requested(parameters_)) {
+    end_early(input);
+  } else if (!drained_) {
+    take_requests(input);
+  }
+  return input;
+}
+
+void Replica::take_requests(StepInput& input) {
+  while (scheduler_.idle() && !parameters_.source->wait(longest_wait)) {
+    if (stop_is_requested(parameters_)) return;
+  }
   // A queue as long as the running set: enough to replace whatever may end in a step.
   std::int32_t room = parameters_.max_num_seqs - scheduler_.num_waiting();
   while (room > 0 && !input.drain) {
     taken_.clear();
-    input.drain = !parameters_.source->take(taken_, 1);
+    input.drain = exhausted_ = !parameters_.source->take(taken_, 1);
     if (taken_.empty()) break;
     Request& request = taken_.front();
     if (!request.error.empty()) {
@@ -146,7 +163,23 @@ StepInput Replica::make_input() {
     collector_->arrived(admitted);
     input.admissions.push_back(std::move(admitted));
   }
-  return input;
+}
+
+// A step that takes nothing more and ends what is not worth its time.
+void Replica::end_early(StepInput& input) {
+  const auto drop = [&](const std::vector<std::int64_t>& numbers) {
+    input.endings.insert(input.endings.end(), numbers.begin(), numbers.end());
+  };
+  if (dropped_ == Dropped::nothing) {
+    exhausted_ = exhausted_ || !parameters_.source->take(taken_, 0);
+    input.drain = true;
+    drop(scheduler_.not_begun());
+    dropped_ = Dropped::not_begun;
+  }
+  if (dropped_ == Dropped::not_begun && parameters_.stop->is_overdue()) {
+    drop(scheduler_.unfinished());
+    dropped_ = Dropped::everything;
+  }
 }
 
 void Replica::send_to_replica(const StepInput& input) {

@@ -17,6 +17,7 @@
 
 namespace millrace {
 
+class StopRequest;
 class Tokenizer;
 
 // The state after a step, on the leader.
@@ -51,6 +52,7 @@ struct ReplicaParameters {
   const Tokenizer* tokenizer = nullptr;
   RequestSource* source = nullptr;
   ResultSink* sink = nullptr;
+  const StopRequest* stop = nullptr;  // looked at before each step
   std::function<void(const ReplicaProgress&)>
       on_step;  // after each step and at the end; may be empty
 };
@@ -63,8 +65,13 @@ class Replica {
           const Grid& grid, ReplicaParameters parameters);
   ~Replica();
 
-  // Runs until the source is exhausted and everything is finished. Collective over the replica.
+  // Runs until the source is exhausted and everything is finished, or until the stop request is
+  // obeyed: what has not begun is dropped at once, the rest when its grace is over. Collective over
+  // the replica.
   void run();
+  // Nothing was left in the source or dropped; on the leader, after run().
+  bool is_complete() const { return exhausted_ && dropped() == 0; }
+  std::int64_t dropped() const { return collector_->unanswered(); }
 
   // Blocks that the scheduler has: the smallest rank's.
   std::int32_t num_blocks() const { return scheduler_.config().num_blocks; }
@@ -81,6 +88,8 @@ class Replica {
  private:
   StepInput next_input();
   StepInput make_input();
+  void take_requests(StepInput& input);
+  void end_early(StepInput& input);
   void send_to_replica(const StepInput& input);
   StepResult next_result();
   void keep_result(StepResult&& result);
@@ -97,6 +106,9 @@ class Replica {
   std::vector<StepResult> results_;  // last stage: of step n at n % (lag + 1)
   std::vector<SendHandle> sends_;
   bool drained_ = false;
+  bool exhausted_ = false;  // leader: the source has nothing more
+  enum class Dropped : std::uint8_t { nothing, not_begun, everything };
+  Dropped dropped_ = Dropped::nothing;  // leader, once the job stops
   Times times_;
 };
 

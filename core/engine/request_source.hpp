@@ -1,6 +1,7 @@
 // Where a replica's leader finds its next requests: the engine's side of the prompt reader.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <vector>
 
@@ -19,9 +20,9 @@ class RequestSource {
   // once the input is exhausted: nothing was appended and nothing ever will be.
   virtual bool take(std::vector<Request>& out, std::size_t limit) = 0;
 
-  // Sleeps until a request is ready or the input is exhausted. Called only while nothing is
-  // running.
-  virtual void wait() = 0;
+  // Sleeps until a request is ready or the input is exhausted, and says so; false when neither came
+  // in that time. Called only while nothing is running.
+  virtual bool wait(std::chrono::milliseconds at_most) = 0;
 };
 
 }  // namespace millrace

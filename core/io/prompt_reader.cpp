@@ -55,12 +55,15 @@ class PromptReader::Impl {
     return true;
   }
 
-  void wait() {
+  bool wait(std::chrono::milliseconds at_most) {
     std::unique_lock lock(mutex_);
-    ready_.wait(lock, [this] { return done_ || !queue_.empty(); });
+    if (!ready_.wait_for(lock, at_most, [this] { return done_ || !queue_.empty(); })) {
+      return false;
+    }
     if (queue_.empty()) {
       rethrow();
     }
+    return true;
   }
 
   std::int64_t bytes_read() const { return bytes_read_; }
@@ -155,7 +158,7 @@ PromptReader::~PromptReader() = default;
 bool PromptReader::take(std::vector<Request>& out, std::size_t limit) {
   return impl_->take(out, limit);
 }
-void PromptReader::wait() { impl_->wait(); }
+bool PromptReader::wait(std::chrono::milliseconds at_most) { return impl_->wait(at_most); }
 std::int64_t PromptReader::bytes_read() const { return impl_->bytes_read(); }
 std::int64_t PromptReader::lines_read() const { return impl_->lines_read(); }
 

@@ -41,7 +41,7 @@ class PromptReader : public RequestSource {
   PromptReader& operator=(const PromptReader&) = delete;
 
   bool take(std::vector<Request>& out, std::size_t limit) override;
-  void wait() override;
+  bool wait(std::chrono::milliseconds at_most) override;
 
   // By this reader so far; any thread.
   std::int64_t bytes_read() const;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "comm/agree.hpp"
+#include "comm/exit_code.hpp"
 #include "comm/hosts.hpp"
 #include "core/job/agreed_config.hpp"
 #include "core/job/job_fingerprint.hpp"
@@ -13,6 +14,7 @@
 #include "core/job/log.hpp"
 #include "core/job/prompts.hpp"
 #include "core/job/replica_job.hpp"
+#include "core/job/stop.hpp"
 #include "core/version.hpp"
 
 namespace millrace {
@@ -36,22 +38,20 @@ void set_threads(const Grid& grid) {
 
 // The journal becomes the result file.
 void finish(const Comm& world, const RunConfig& config, const Journal& journal,
-            const Report& report, const JobClock& clock) {
+            const Report& report, const JobClock& clock, const StopRequest& stop) {
   agree(world, [&] {
     if (world.rank() == 0) {
-      finish_journal(journal, config, report);
+      finish_journal(journal, config, report, stop);
     }
   });
   log_info("results in {}; {:.2f} s since start", config.output.output, clock.seconds());
 }
 
-}  // namespace
-
-int run_job(const Comm& world, std::span<const std::string> arguments) {
+int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> arguments) {
   const JobClock clock;
   const auto agreed = agree_on_config(world, arguments);
   if (!agreed) {
-    return 0;
+    return exit_code::done;
   }
   const RunConfig& config = agreed->run;
   start_log(config.log.level, world.rank() == 0);
@@ -59,6 +59,8 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
   for (const std::string& remark : agreed->remarks) {
     log_warning("{}", remark);
   }
+  settle_stop(watchdog, config, clock);
+  const StopRequest& stop = watchdog.stop_request();
 
   const Prompts prompts = find_prompts(world, config);
   const JobPlan plan = plan_job(world, config);
@@ -67,13 +69,13 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
       open_journal(world, config, prompts, fingerprint_job(world, config, plan), settings);
   if (journal.state == Journal::State::done) {
     log_info("{} is there already, nothing is left to do", config.output.output);
-    return 0;
+    return exit_code::done;
   }
   Report report;
   report.config = settings;
   if (journal.state == Journal::State::answered) {
-    finish(world, config, journal, report, clock);
-    return 0;
+    finish(world, config, journal, report, clock, stop);
+    return exit_code::done;
   }
 
   log_info("{}", plan.explanation);
@@ -90,26 +92,41 @@ int run_job(const Comm& world, std::span<const std::string> arguments) {
     text = std::async(std::launch::async, load_model_text, plan.files, config.model.tokenizer,
                       config.input.chat_template);
   }
-  const RankModel rank = load_rank(grid, plan, config);
+  const RankModel rank = load_rank(grid, plan, config, stop);
   log_info("weights: {}", describe_loading(grid.world(), rank.weights.report));
   const double loaded_seconds = clock.seconds();
 
-  const ReplicaOutcome outcome = run_replica(
-      grid, plan, rank, std::move(text), config, journal, clock, [&](const KvCacheRow& memory) {
-        describe_ranks(grid, plan, rank, memory, report);
-        for (const std::string& line :
-             kv_cache_lines(plan.device.is_cuda() ? "GPU" : "CPU", replica_blocks(report.kv_cache),
-                            report.kv_cache.block_size, report.kv_cache.max_model_len)) {
-          log_info("{}", line);
-        }
-      });
+  const ReplicaOutcome outcome =
+      run_replica(grid, plan, rank, std::move(text), config, journal, clock, stop,
+                  [&](const KvCacheRow& memory) {
+                    describe_ranks(grid, plan, rank, memory, report);
+                    for (const std::string& line : kv_cache_lines(
+                             plan.device.is_cuda() ? "GPU" : "CPU", replica_blocks(report.kv_cache),
+                             report.kv_cache.block_size, report.kv_cache.max_model_len)) {
+                      log_info("{}", line);
+                    }
+                  });
+  if (has_stopped(world, stop, outcome)) {
+    return exit_code::stopped;
+  }
   add_links(grid, report);
   add_outcomes(grid, outcome, loaded_seconds, report);
   for (const std::string& line : summary_lines(report, outcome.first_token_seconds)) {
     log_info("{}", line);
   }
-  finish(world, config, journal, report, clock);
-  return 0;
+  finish(world, config, journal, report, clock, stop);
+  return exit_code::done;
+}
+
+}  // namespace
+
+int run_job(const Comm& world, Watchdog& watchdog, std::span<const std::string> arguments) {
+  try {
+    return run(world, watchdog, arguments);
+  } catch (const Stopped& stopped) {
+    log_info("stopped by {}; run again with --resume", stopped.what());
+    return exit_code::stopped;
+  }
 }
 
 }  // namespace millrace

@@ -5,11 +5,12 @@
 #include <string>
 
 #include "comm/comm.hpp"
+#include "comm/watchdog.hpp"
 
 namespace millrace {
 
 // Answers the exit code. Throws UserError for what the user can mend, on all ranks where the others
-// would otherwise wait. Collective over `world`.
-int run_job(const Comm& world, std::span<const std::string> arguments);
+// would otherwise wait. Stops in good order when the watchdog asks for it. Collective over `world`.
+int run_job(const Comm& world, Watchdog& watchdog, std::span<const std::string> arguments);
 
 }  // namespace millrace

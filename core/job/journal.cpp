@@ -183,7 +183,8 @@ Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& 
   return journal;
 }
 
-void finish_journal(const Journal& journal, const RunConfig& config, Report report) {
+void finish_journal(const Journal& journal, const RunConfig& config, Report report,
+                    const StopRequest& stop) {
   const SpoolHeader& header = journal.header;
   const auto results = open_results({.output = config.output.output,
                                      .overwrite = config.output.overwrite,
@@ -194,6 +195,7 @@ void finish_journal(const Journal& journal, const RunConfig& config, Report repo
   const MergeResult merged =
       merge_spool({.folder = journal.folder, .first_index = report.job.first_index},
                   [&](std::int64_t index, std::int32_t run, FinishedRequest&& request) {
+                    stop.throw_if_overdue();
                     runs.add(run, request);
                     results->add(index, run, request);
                   });

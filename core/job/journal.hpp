@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/comm.hpp"
+#include "comm/stop_request.hpp"
 #include "comm/work_ranges.hpp"
 #include "core/config/run_config.hpp"
 #include "core/io/fingerprint.hpp"
@@ -44,7 +45,9 @@ Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& 
 
 // The result file, with `report`, of a journal that answers every prompt; then the journal is gone.
 // Where earlier runs have a part in the result, fills in report.job and makes the report's summary
-// speak of all runs. On rank 0.
-void finish_journal(const Journal& journal, const RunConfig& config, Report report);
+// speak of all runs. Throws Stopped, and leaves the journal as it is, when the grace of `stop` is
+// over. On rank 0.
+void finish_journal(const Journal& journal, const RunConfig& config, Report report,
+                    const StopRequest& stop);
 
 }  // namespace millrace

@@ -7,6 +7,7 @@
 #include "core/job/device_choice.hpp"
 #include "core/job/host_resources.hpp"
 #include "core/job/log.hpp"
+#include "core/job/stoppable_checkpoint.hpp"
 #include "core/job/weight_sharing.hpp"
 #include "core/plan/pick_grid.hpp"
 #include "core/plan/plan_options.hpp"
@@ -65,22 +66,26 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
   return plan;
 }
 
-RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config) {
+RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config,
+                    const StopRequest& stop) {
   const bool is_dummy = config.model.load_format == LoadFormat::dummy;
   RankModel rank;
   const GridCoordinates at = grid.coordinates();
   rank.slices = partition(plan.model.spec, grid.shape(), at, plan.options.pipeline_partition);
   rank.plan =
       plan.grid.ranks[static_cast<std::size_t>(at.pipeline * grid.shape().tensor + at.tensor)];
-  const auto checkpoint = agree(grid.world(), [&] {
-    return is_dummy ? make_dummy_checkpoint(plan.model, config.sampling.seed)
-                    : open_checkpoint(plan.files);
-  });
+  StoppableCheckpoint checkpoint(agree(grid.world(),
+                                       [&] {
+                                         return is_dummy ? make_dummy_checkpoint(
+                                                               plan.model, config.sampling.seed)
+                                                         : open_checkpoint(plan.files);
+                                       }),
+                                 stop);
   const WeightSharing sharing(grid, plan, config.model);
   log_info("load strategy: {}", sharing.explanation());
   agree(grid.world(), [&] {
     const OwnedStream stream(plan.device);
-    rank.weights = load_weights(plan.model, *checkpoint, rank.slices,
+    rank.weights = load_weights(plan.model, checkpoint, rank.slices,
                                 {.dtype = plan.options.dtype,
                                  .device = plan.device,
                                  .max_positions = plan.options.max_model_len,

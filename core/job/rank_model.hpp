@@ -5,6 +5,7 @@
 
 #include "comm/comm.hpp"
 #include "comm/grid.hpp"
+#include "comm/stop_request.hpp"
 #include "core/batch/sampling_params.hpp"
 #include "core/config/run_config.hpp"
 #include "core/model/model_folder.hpp"
@@ -39,7 +40,9 @@ struct RankModel {
   RankWeights weights;
 };
 
-// Loads this rank's slices. Throws on all ranks when any fails. Collective over the grid's world.
-RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config);
+// Loads this rank's slices. Throws on all ranks when any fails, and Stopped when the job is asked
+// to stop meanwhile. Collective over the grid's world.
+RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config,
+                    const StopRequest& stop);
 
 }  // namespace millrace

@@ -97,7 +97,7 @@ class Feed : public RequestSource {
   bool take(std::vector<Request>& out, std::size_t limit) override {
     return reader_->take(out, limit);
   }
-  void wait() override { reader_->wait(); }
+  bool wait(std::chrono::milliseconds at_most) override { return reader_->wait(at_most); }
 
   const Tokenizer& tokenizer() const { return text_.tokenizer; }
   SpoolWriter& spool() { return spool_; }
@@ -146,7 +146,7 @@ KvCacheRow memory_row(const Grid& grid, const RankModel& rank, const Replica& re
 
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
                            std::future<ModelText> text, const RunConfig& config,
-                           const Journal& journal, const JobClock& clock,
+                           const Journal& journal, const JobClock& clock, const StopRequest& stop,
                            const std::function<void(const KvCacheRow& memory)>& ready) {
   const PlanOptions& options = plan.options;
   ReplicaParameters parameters;
@@ -168,6 +168,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
       parameters.tokenizer = &feed->tokenizer();
       parameters.source = &*feed;
       parameters.sink = &feed->spool();
+      parameters.stop = &stop;
       parameters.on_step = [&counters](const ReplicaProgress& step) { counters.step(step); };
     }
   });
@@ -196,6 +197,10 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   ReplicaOutcome outcome = counters.outcome();
   outcome.started_seconds = started_seconds;
   outcome.finished_seconds = clock.seconds();
+  if (grid.is_leader()) {
+    outcome.is_complete = replica->is_complete();
+    outcome.dropped = replica->dropped();
+  }
   return outcome;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/grid.hpp"
+#include "comm/stop_request.hpp"
 #include "core/config/run_config.hpp"
 #include "core/io/progress.hpp"
 #include "core/io/report.hpp"
@@ -28,16 +29,18 @@ struct ReplicaOutcome {
   double first_token_seconds = 0;  // on the job's clock; 0: there was none
   double started_seconds = 0;      // first prompt asked for
   double finished_seconds = 0;     // last request finished
+  bool is_complete = true;         // no prompt was left because the job stops
+  std::int64_t dropped = 0;        // prompts taken from the file and not answered
 };
 
 // `text` is the model's, on leaders; other ranks give an invalid future.
 // Sets the engine up, answers this rank's row for the report (weights, activations, cache) through
 // `memory`, calls `ready` on all ranks once the engine of every rank stands, then runs the
-// replica's share of the journal's work. Leaders get the outcome, the others an empty one. Throws
-// on all ranks alike up to `ready`. Collective over the grid.
+// replica's share of the journal's work, until `stop` says otherwise. Leaders get the outcome, the
+// others an empty one. Throws on all ranks alike up to `ready`. Collective over the grid.
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
                            std::future<ModelText> text, const RunConfig& config,
-                           const Journal& journal, const JobClock& clock,
+                           const Journal& journal, const JobClock& clock, const StopRequest& stop,
                            const std::function<void(const KvCacheRow& memory)>& ready);
 
 }  // namespace millrace

@@ -103,6 +103,9 @@ def main():
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, on_alarm)
+    # Launchers send these to every process of a job: millrace decides when it stops.
+    for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(asked, signal.SIG_IGN)
     lines.readline()
     try:
         environment = make_environment()

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -19,6 +20,8 @@ struct Workload {
   std::vector<std::shared_ptr<const Request>> requests;
   std::vector<std::int64_t> arrivals;                 // step before which each request is admitted
   std::map<std::int64_t, std::int32_t> host_endings;  // sequence number -> outputs it ends after
+  std::int64_t stop_step = std::numeric_limits<std::int64_t>::max();  // the job stops before it
+  std::int64_t grace_steps = 0;  // later what still runs is dropped
 };
 
 Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t lookahead) {
@@ -54,6 +57,10 @@ Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t look
     w.requests.push_back(request);
     step += pick(0, 2) == 0 ? pick(0, 12) : 0;
     w.arrivals.push_back(step);
+  }
+  if (pick(0, 2) == 0) {
+    w.stop_step = pick(0, static_cast<std::int32_t>(step) + 40);
+    w.grace_steps = pick(0, 20);
   }
   return w;
 }
@@ -191,7 +198,26 @@ struct Outcome {
   std::int64_t steps = 0;
   std::int64_t preemptions = 0;
   std::int64_t refused = 0;
+  std::int64_t not_begun = 0;  // sequences dropped when the job stopped
+  std::int64_t dropped = 0;    // ... and when its grace was over
 };
+
+// What a stop drops at once: sequences of requests that have no token, and all that wait of them.
+void check_not_begun(const std::vector<std::int64_t>& numbers, const Workload& w,
+                     const std::map<std::int64_t, std::int32_t>& tokens) {
+  std::int64_t first = 0;  // of the request's completions
+  for (const auto& request : w.requests) {
+    const std::int64_t end = first + request->sampling.n;
+    bool has_token = false;
+    bool is_dropped = false;
+    for (std::int64_t number = first; number < end; ++number) {
+      has_token |= tokens.contains(number);
+      is_dropped |= std::ranges::count(numbers, number) > 0;
+    }
+    EXPECT_FALSE(has_token && is_dropped) << "request of sequence " << first;
+    first = end;
+  }
+}
 
 // Runs the workload through two schedulers at once and checks everything on the way.
 Outcome check_workload(const Workload& w) {
@@ -206,21 +232,40 @@ Outcome check_workload(const Workload& w) {
   std::map<std::int64_t, std::int64_t> last_scheduled;  // sequence -> step
   std::map<std::int64_t, bool> done;                    // sequence -> ended
   std::int64_t newest_started = -1;
+  std::map<std::int64_t, std::int32_t> tokens;  // sequence -> drawn so far
   std::size_t arrived = 0;
   std::int64_t sequences = 0;
   Outcome outcome;
 
-  while (arrived < w.requests.size() || !scheduler.idle()) {
+  while ((arrived < w.requests.size() && scheduler.next_step() <= w.stop_step) ||
+         !scheduler.idle()) {
     const std::int64_t step = scheduler.next_step();
+    const bool is_over = step > w.stop_step + w.grace_steps;
+    EXPECT_FALSE(is_over && step > w.stop_step + w.grace_steps + w.config.lag + 1)
+        << "work goes on that was dropped";
     if (step > 5000) {
       ADD_FAILURE() << "no end in sight";
       break;
     }
     StepInput input{.step = step, .admissions = {}, .endings = {}};
     std::swap(input.endings, endings);
-    while (arrived < w.requests.size() && w.arrivals[arrived] <= step) {
+    while (arrived < w.requests.size() && w.arrivals[arrived] <= step && step < w.stop_step) {
       sequences += w.requests[arrived]->sampling.n;
       input.admissions.push_back(w.requests[arrived++]);
+    }
+    const auto drop = [&](const std::vector<std::int64_t>& numbers, std::int64_t& count) {
+      input.endings.insert(input.endings.end(), numbers.begin(), numbers.end());
+      count += static_cast<std::int64_t>(numbers.size());
+    };
+    if (step == w.stop_step) {
+      EXPECT_EQ(scheduler.not_begun(), twin.not_begun());
+      check_not_begun(scheduler.not_begun(), w, tokens);
+      drop(scheduler.not_begun(), outcome.not_begun);
+    }
+    if (step == w.stop_step + w.grace_steps) {
+      EXPECT_EQ(scheduler.unfinished(), twin.unfinished());
+      for (const std::int64_t number : scheduler.unfinished()) EXPECT_FALSE(done[number]);
+      drop(scheduler.unfinished(), outcome.dropped);
     }
     updates.clear();
     twin_updates.clear();
@@ -244,6 +289,7 @@ Outcome check_workload(const Workload& w) {
         continue;
       }
       EXPECT_FALSE(done[sequence.number]) << "a token after the end";
+      ++tokens[sequence.number];
       const auto [expected, reason] = expected_outputs(sequence, sequence.output_limit);
       const auto outputs = sequence.output_tokens();
       EXPECT_LE(outputs.size(), expected.size());
@@ -307,10 +353,14 @@ TEST_P(SchedulerProperties, HoldFor10000RandomWorkloads) {
     total.steps += outcome.steps;
     total.preemptions += outcome.preemptions;
     total.refused += outcome.refused;
+    total.not_begun += outcome.not_begun;
+    total.dropped += outcome.dropped;
   }
   // The workloads must have met what is hard.
   EXPECT_GT(total.preemptions, 1000);
   EXPECT_GT(total.refused, 1000);
+  EXPECT_GT(total.not_begun, 1000);
+  EXPECT_GT(total.dropped, 500);
 }
 
 INSTANTIATE_TEST_SUITE_P(Lags, SchedulerProperties,

@@ -127,6 +127,27 @@ TEST(RunConfig, NumbersReadSuffixesAsVllmDoes) {
   EXPECT_EQ(config_of({"--kv-cache-memory-bytes", "12345"}).engine.kv_cache_memory_bytes, 12345);
 }
 
+TEST(RunConfig, TimesAreSecondsOrHoursMinutesAndSeconds) {
+  EXPECT_EQ(config_of({}).stop.time_limit_seconds, std::nullopt);
+  EXPECT_EQ(config_of({"--time-limit", "90.5"}).stop.time_limit_seconds, 90.5);
+  EXPECT_EQ(config_of({"--time-limit", "01:30:05"}).stop.time_limit_seconds, 5405);
+  EXPECT_EQ(config_of({"--time-limit", "100:00:00"}).stop.time_limit_seconds, 360000);
+  EXPECT_EQ(config_of({"--time-limit", "0"}).stop.time_limit_seconds, 0);
+  for (const std::string wrong :
+       {"soon", "-1", "1:2:3", "01:60:00", "01:30", "01:30:05:00", "::", "01:30:5x"}) {
+    EXPECT_EQ(error_of({"--time-limit", wrong}),
+              "--time-limit: '" + wrong + "' is not a time such as 5400 (seconds) or 01:30:00");
+  }
+}
+
+TEST(RunConfig, ATimeLimitMustLeaveTimeToWork) {
+  EXPECT_EQ(error_of({"--time-limit", "40"}),
+            "--time-limit 40 leaves no time: --grace-period 30 and 10 seconds for closing are part "
+            "of it");
+  EXPECT_EQ(error_of({"--time-limit", "41"}), "no error");
+  EXPECT_EQ(error_of({"--time-limit", "12", "--grace-period", "1"}), "no error");
+}
+
 TEST(RunConfig, BadValuesNameTheFlagTheValueAndWhatIsWanted) {
   EXPECT_EQ(error_of({"--max-num-seqs", "0"}),
             "--max-num-seqs: '0' is not a whole number from 1 to 1048576");

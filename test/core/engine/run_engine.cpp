@@ -22,7 +22,7 @@ class ListSource : public RequestSource {
     }
     return true;
   }
-  void wait() override {}
+  bool wait(std::chrono::milliseconds) override { return true; }
 
  private:
   std::vector<Request> requests_;

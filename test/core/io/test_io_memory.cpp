@@ -69,7 +69,8 @@ void run_job(const TemporaryFolder& folder, const Tokenizer& tokenizer, std::int
           return begin < bytes ? std::optional(ByteRange{begin, next}) : std::nullopt;
         });
     std::vector<Request> requests;
-    for (reader.wait(); reader.take(requests, 64); reader.wait()) {
+    for (reader.wait(std::chrono::hours(1)); reader.take(requests, 64);
+         reader.wait(std::chrono::hours(1))) {
       for (Request& request : requests) {
         FinishedRequest finished;
         finished.key = request.key;

@@ -39,7 +39,7 @@ class PromptFile : public testing::Test {
   static std::vector<Request> read_all(PromptReader& reader, std::size_t limit = 3) {
     std::vector<Request> requests;
     do {
-      reader.wait();
+      reader.wait(std::chrono::hours(1));
     } while (reader.take(requests, limit));
     return requests;
   }
@@ -138,7 +138,7 @@ TEST_F(PromptFile, IsNotReadFarAheadOfTheEngine) {
   options_.queue_requests = 5;
   const auto prompts = reader({{0, 3500}, {3500, 7000}});
   std::vector<Request> requests;
-  prompts->wait();
+  prompts->wait(std::chrono::hours(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_LE(prompts->lines_read(), 5);
   EXPECT_EQ(next_range_, 1U) << "the next range is left to who needs it";
@@ -150,7 +150,7 @@ TEST_F(PromptFile, MayBeAbandoned) {
   std::string text(100'000, '\n');
   write("p.txt", text);
   const auto prompts = reader({{0, 100'000}});
-  prompts->wait();
+  prompts->wait(std::chrono::hours(1));
   EXPECT_LT(prompts->lines_read(), 100'000) << "and ends here without being read";
 }
 
@@ -160,7 +160,7 @@ TEST_F(PromptFile, ThatShrinksIsAnErrorAfterWhatWasRead) {
   const auto size = static_cast<std::int64_t>(std::filesystem::file_size(options_.path));
   options_.queue_requests = 1;
   const auto prompts = reader({{0, size}});
-  prompts->wait();
+  prompts->wait(std::chrono::hours(1));
   std::filesystem::resize_file(options_.path, 10);
   EXPECT_THAT([&] { read_all(*prompts); },
               ThrowsMessage<UserError>(HasSubstr("became shorter while it was read")));
