@@ -68,6 +68,9 @@ std::vector<NamedFile> sampled_files(const RunConfig& config, const ModelFiles& 
   if (const fs::path tokenizer = config.model.tokenizer; fs::is_directory(tokenizer)) {
     add_text_files(tokenizer, "--tokenizer ", files);
   } else if (!tokenizer.empty()) {
+    if (!fs::is_regular_file(tokenizer)) {
+      throw UserError("--tokenizer: there is no file or folder '{}'", tokenizer.string());
+    }
     files.push_back({"--tokenizer", tokenizer});
   }
   if (!config.input.chat_template.empty()) {

@@ -78,7 +78,7 @@ TEST(ChatTemplate, RendersAsTransformersDoes) {
       error = caught.what();
     }
     if (test.contains("text")) {
-      EXPECT_EQ(text, test["text"]) << test["name"] << error;
+      EXPECT_EQ(text, test["text"].get<std::string>()) << test["name"] << error;
     } else {
       EXPECT_THAT(error, HasSubstr(test["error"].get<std::string>())) << test["name"];
     }
