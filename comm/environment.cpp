@@ -36,9 +36,21 @@ void choose_open_mpi_settings() {
   }
 }
 
+// Where Slurm and the MPI library share no PMIx, srun's tasks do not find each other, and Open MPI
+// 5 silently makes each a job of its own: all would answer all prompts, into one output.
+void refuse_to_be_alone(int world_size, bool under_mpirun) {
+  const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  if (world_size == 1 && !under_mpirun && tasks != nullptr && std::atoi(tasks) > 1) {
+    throw UserError(
+        "srun started {} tasks, but the MPI library sees one rank: use srun --mpi=pmix, or mpirun",
+        tasks);
+  }
+}
+
 }  // namespace
 
 Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
+  const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;  // MPI_Init sets it too
   int initialized = 0;
   MPI_Initialized(&initialized);
   int provided = MPI_THREAD_SINGLE;
@@ -55,6 +67,7 @@ Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
         static_cast<int>(MPI_THREAD_MULTIPLE));
   }
   world_ = mpi_world();
+  refuse_to_be_alone(world_.size(), under_mpirun);
 }
 
 Environment::~Environment() {

@@ -8,9 +8,9 @@ namespace millrace {
 class Environment {
  public:
   // Initializes MPI for use by several threads, with Open MPI settings that suit this host where
-  // the user chose none. Throws UserError when the MPI library cannot be used by several threads.
-  // When MPI is already initialized (a test's main), its lifetime stays with whoever did it.
-  // Collective.
+  // the user chose none. Throws UserError when the MPI library cannot be used by several threads,
+  // and for one of several tasks of srun that sees no other rank. When MPI is already initialized
+  // (a test's main), its lifetime stays with whoever did it. Collective.
   Environment();
   // Finalizes MPI, except while an exception unwinds the stack: ranks that still wait for this one
   // would hold it there for ever. Every Comm must be gone by then.

@@ -104,6 +104,9 @@ answered_bytes() {
   printf '%s' "$total"
 }
 
+# field NAME: what Slurm says of this job.
+field() { scontrol show job "$job" | sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p" | head -n 1; }
+
 # begin_job: notes in OUTPUT.starts how much was answered before the job's first start. Each later line is the same at
 # the end of a start.
 begin_job() {
@@ -111,6 +114,28 @@ begin_job() {
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
   starts=$output.starts
   grep -q "^$job " -- "$starts" 2>/dev/null || note_answered
+  wait_for_earlier_ranks
+  # When the job's time is over: millrace stops itself ahead of it. Slurm before 23.02 does not say so by itself.
+  local end
+  if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(field EndTime) && [ "$end" != Unknown ]; then
+    SLURM_JOB_END_TIME=$(date --date="$end" +%s)
+    export SLURM_JOB_END_TIME
+  fi
+}
+
+# wait_for_earlier_ranks: where a node's slurmd died, and not the node, the ranks of the start before may live on; they
+# hold a lock on the journal's files. Goes back into the queue when that takes too long.
+wait_for_earlier_ranks() {
+  local file status
+  for file in "$output".spool/*.spool; do
+    [ -e "$file" ] || continue
+    status=0
+    flock --shared --timeout "$earlier_ranks_seconds" --conflict-exit-code 9 "$file" true || status=$?
+    if [ "$status" -eq 9 ]; then
+      note "ranks of an earlier start still write to $file"
+      end_job 75
+    fi
+  done
 }
 
 note_answered() { printf '%s %s\n' "$job" "$(answered_bytes)" >>"$starts"; }
@@ -131,7 +156,7 @@ end_job() {
     *) note "exit code $status: starting again would not help"; exit "$status" ;;
   esac
   note_answered
-  state=$(scontrol show job "$job" | sed -n '/^ *JobState=/{s///;s/ .*//;p;q}')
+  state=$(field JobState)
   in_vain=$(fruitless)
   if [ "$state" != RUNNING ]; then
     # COMPLETING: somebody cancelled it, or Slurm ends it and queues it again itself (preemption, a lost node).

@@ -31,6 +31,8 @@ mpirun_options=()
 # A job that stops before its end is queued again as long as that helps: after this many starts in a row that answered
 # no prompt it stays stopped.
 fruitless_starts=3
+# So long a start waits for ranks of the one before, where Slurm lost a node that still runs.
+earlier_ranks_seconds=300
 
 # Modules and variables of every rank.
 #module purge

@@ -64,6 +64,15 @@ TEST_F(Job, TheEnvironmentOfRankZeroCountsOnEveryRank) {
   EXPECT_THAT(outcome.errors, HasSubstr("MILLRACE_MAX_NUM_SEQ is set but names no flag"));
 }
 
+TEST_F(Job, TasksOfSrunThatDoNotFindEachOtherAreRefused) {
+  const Strings arguments = {"--output", work_ / "o.jsonl"};
+  const Outcome alone = run_with(arguments, 0, {"SLURM_STEP_NUM_TASKS=2"});
+  EXPECT_EQ(alone.exit_code, 2);
+  EXPECT_THAT(alone.errors, HasSubstr("srun started 2 tasks"));
+  // mpirun's ranks have the variables of the daemons that srun started for it.
+  EXPECT_EQ(run_with(arguments, 1, {"SLURM_STEP_NUM_TASKS=2"}).exit_code, 0);
+}
+
 TEST_F(Job, LogsTheTwoCacheLinesAndTheSummary) {
   const Outcome outcome = run_with(
       {"--output", work_ / "o.h5", "--kv-cache-memory-bytes", "1MiB", "--max-model-len", "64"});

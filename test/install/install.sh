@@ -11,7 +11,9 @@ cmake --install "$build" --prefix "$work/prefix" >"$work/log" 2>&1 || { cat "$wo
 for program in millrace millrace-plan millrace-report; do
   "$work/prefix/bin/$program" --version
 done
-"$work/prefix/share/millrace/slurm/submit.sh" 2>&1 | grep -q 'submit.sh batch'
+for script in submit.sh site.sh job.sh batch.sbatch array.sbatch merge.sbatch doctor.sbatch; do
+  bash -n "$work/prefix/share/millrace/slurm/$script"
+done
 cmake -S "$consumer" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" \
   -DCMAKE_BUILD_TYPE=Release
 cmake --build "$work/build"

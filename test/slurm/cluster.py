@@ -70,6 +70,16 @@ def wait_until(condition, seconds, what):
         time.sleep(0.2)
 
 
+def program_of(pid):
+    """The name of the program that a process runs; None when it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            name, rest = file.read().split("(", 1)[1].rsplit(") ", 1)
+        return None if rest.startswith("Z") else name
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def _kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)

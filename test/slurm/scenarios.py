@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 
 from cluster import BASE, wait_until
 
@@ -94,9 +95,8 @@ def journal_bytes(output):
 
 
 def wait_for_answers(output, beyond=0):
-    """Waits until some more prompts are answered; the journal's size then."""
-    return wait_until(lambda: journal_bytes(output) > beyond + 4000 and journal_bytes(output), 120,
-                      f"answers in {output}.spool")
+    """Waits until some more prompts are answered."""
+    wait_until(lambda: journal_bytes(output) > beyond + 4000, 120, f"answers in {output}.spool")
 
 
 def restarts(cluster, job):
@@ -111,17 +111,18 @@ def two_nodes_stopped_and_killed(site):
     cluster, output = site.cluster, site.output()
     with site.slow_network():
         (job,), _ = site.submit("batch", "--nodes=2", "--", *site.flags(site.prompts(LINES), output, "-pp", "2"))
-        size = wait_for_answers(output)
+        wait_for_answers(output)
         cluster.slurm("scancel", "--signal=USR1", "--batch", job)
         wait_until(lambda: restarts(cluster, job) == 1, 60, "the job queued again after USR1")
-        size = wait_for_answers(output, size)
+        wait_until(lambda: cluster.state(job) == "RUNNING", 60, "its second start")
+        wait_for_answers(output, journal_bytes(output))
         victim = cluster.records(job)[0]["BatchHost"]
         cluster.kill(victim)
         cluster.slurm("scontrol", "update", f"nodename={victim}", "state=down", "reason=power")
         wait_until(lambda: restarts(cluster, job) == 2, 60, "the job queued again after its node died")
     cluster.wait_for(job)
     log = site.log(job)
-    assert "queued again" in log, log
+    assert "exit code 75, queued again" in log, log
     site.check(output, LINES)
     cluster.revive(victim)
 
@@ -181,5 +182,125 @@ def users_mistake_is_final(site):
     assert restarts(site.cluster, job) == 0
 
 
+def time_limit_until_done(site):
+    """One minute a start, USR1 ahead of it: the job comes back by itself until it is done."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network("4mbit"):
+        (job,), _ = site.submit("batch", "--nodes=2", "--ntasks-per-node=1", "--time=1", "--signal=B:USR1@15", "--",
+                                *site.flags(site.prompts(LINES), output, "--grace-period", "5"))
+        wait_until(lambda: restarts(cluster, job) == 2, 300, "two starts used up")
+    cluster.wait_for(job, seconds=300)
+    log = site.log(job)
+    assert "exit code 75, queued again" in log and "TIME LIMIT" not in log, log
+    site.check(output, LINES)
+
+
+def preempted(site):
+    """A job of a better partition takes the nodes: the ranks stop within the grace time, and later go on."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network():
+        (job,), _ = site.submit("batch", "--nodes=4", "--ntasks-per-node=1", "--exclusive", "--",
+                                *site.flags(site.prompts(LINES), output, "-dp", "2", "--grace-period", "5"))
+        wait_for_answers(output)
+        other = cluster.slurm("sbatch", "--parsable", "--partition=urgent", "--nodes=4", "--exclusive",
+                              "--output=/dev/null", "--wrap=sleep 5").strip()
+        cluster.wait_for(other, seconds=90)
+    cluster.wait_for(job, seconds=180)
+    assert restarts(cluster, job) >= 1
+    site.check(output, LINES)
+
+
+def killed_rank(site):
+    """SIGKILL of one rank, as by the kernel when memory runs out, ends the start but not the job."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network():
+        (job,), _ = site.submit("batch", "--nodes=2", "--", *site.flags(site.prompts(LINES), output, "-pp", "2"))
+        wait_for_answers(output)
+        os.kill(next(pid for node in cluster.nodes for pid in cluster.ranks(node)), signal.SIGKILL)
+        wait_until(lambda: restarts(cluster, job) == 1, 60, "the job queued again")
+    cluster.wait_for(job, seconds=180)
+    site.check(output, LINES)
+
+
+def silent_node(site):
+    """A node dies and nobody says so: Slurm finds out by itself, and the job comes back on other nodes."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network("1mbit"):
+        (job,), _ = site.submit("batch", "--nodes=2", "--", *site.flags(site.prompts(LINES), output, "-pp", "2"))
+        wait_for_answers(output)
+        victim = next(node for node in cluster.nodes if cluster.ranks(node) and
+                      node != cluster.records(job)[0]["BatchHost"])
+        cluster.kill(victim)
+        wait_until(lambda: restarts(cluster, job) >= 1, 120, "the job queued again")
+    cluster.wait_for(job, seconds=240)
+    site.check(output, LINES)
+    cluster.revive(victim)
+
+
+def killed_slurmd(site):
+    """A node's slurmd dies while the job's ranks there live on: the job comes back without them."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network("500kbit"):
+        (job,), _ = site.submit("batch", "--nodes=2", "--ntasks-per-node=1", "--",
+                                *site.flags(site.prompts(LINES), output))
+        wait_for_answers(output)
+        victim = next(node for node in cluster.nodes if cluster.ranks(node) and
+                      node != cluster.records(job)[0]["BatchHost"])
+        cluster.kill_slurmd(victim)
+        wait_until(lambda: restarts(cluster, job) >= 1, 180, "the job queued again")
+        wait_until(lambda: not cluster.ranks(victim), 60, f"the old ranks gone from {victim}")
+    cluster.wait_for(job, seconds=240)
+    site.check(output, LINES)
+    cluster.kill(victim)
+    cluster.revive(victim)
+
+
+def killed_slurmds(site):
+    """All slurmd of a job die and its ranks live on, unknown to Slurm: the job's next start waits for them."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network("500kbit"):
+        (job,), _ = site.submit("batch", "--nodes=2", "--ntasks-per-node=1", "--",
+                                *site.flags(site.prompts(LINES), output))
+        wait_for_answers(output)
+        victims = [node for node in cluster.nodes if cluster.ranks(node)]
+        for victim in victims:
+            cluster.kill_slurmd(victim)
+        wait_until(lambda: restarts(cluster, job) == 1 and cluster.state(job) == "RUNNING", 180, "a second start")
+        assert all(cluster.ranks(victim) for victim in victims), "the first start's ranks ended too early for this test"
+    cluster.wait_for(job, seconds=240)
+    site.check(output, LINES)
+    for victim in victims:
+        cluster.kill(victim)
+        cluster.revive(victim)
+
+
+def started_by_mpirun(site):
+    """The other launcher: stopped by USR1, then one of its hosts is lost."""
+    site.set(launcher="mpirun")
+    try:
+        two_nodes_stopped_and_killed(site)
+    finally:
+        site.set()
+
+
+def array_with_a_lost_node(site):
+    """A task of an array loses its node: the merge waits until it has come back and answered its share."""
+    cluster, output = site.cluster, site.output()
+    with site.slow_network():
+        (array, _, merge), _ = site.submit("array", "2", "--nodes=2", "--ntasks-per-node=1", "--",
+                                           *site.flags(site.prompts(LINES), output))
+        wait_for_answers(f"{output}.shards/1-of-2.jsonl")
+        victim = cluster.records(f"{array}_1")[0]["BatchHost"]
+        cluster.kill(victim)
+        cluster.slurm("scontrol", "update", f"nodename={victim}", "state=down", "reason=power")
+        wait_until(lambda: restarts(cluster, f"{array}_1") == 1, 60, "the task queued again")
+        assert cluster.state(merge) == "PENDING"
+    cluster.wait_for(array, seconds=240)
+    cluster.wait_for(merge)
+    site.check(output, LINES)
+    cluster.revive(victim)
+
+
 SHORT = [two_nodes_stopped_and_killed, cancelled_stays_cancelled, no_endless_requeue, users_mistake_is_final]
-LONG = []
+LONG = [time_limit_until_done, preempted, killed_rank, silent_node, killed_slurmd, killed_slurmds,
+        started_by_mpirun, array_with_a_lost_node]

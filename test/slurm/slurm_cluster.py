@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 
-from cluster import BASE, Cluster, wait_until
+from cluster import BASE, Cluster, program_of, wait_until
 
 TOOLS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "mpirun"]
 
@@ -49,7 +49,10 @@ PlugStackConfig={BASE}/etc/plugstack.conf
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=n[0-@LAST@] NodeAddr=10.77.0.[10-1@LAST@] CPUs=8 RealMemory=2000 Gres=gpu:4 State=UNKNOWN
-PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=40
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -72,8 +75,7 @@ class SlurmCluster(Cluster):
         self.start("head", "slurmctld", "-D", "-c", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for node in self.nodes:
             self.start_slurmd(node)
-        wait_until(lambda: self.slurm("sinfo", "--noheader", "--format=%T %D") == f"idle {nodes}\n", 60,
-                   "all nodes idle")
+        wait_until(lambda: all(self.node_state(node) == "IDLE" for node in self.nodes), 60, "all nodes idle")
 
     @staticmethod
     def _write(name, text):
@@ -104,6 +106,10 @@ class SlurmCluster(Cluster):
         self.boot(node)
         self.start_slurmd(node)
         wait_until(lambda: self.node_state(node).startswith("IDLE"), 60, f"{node} idle again")
+
+    def ranks(self, node):
+        """The ranks of millrace that run on a node."""
+        return [pid for pid in self.pids(node) if program_of(pid) == "millrace"]
 
     def slurm(self, *command):
         """Output of a Slurm command, run on the head; a failing one is an error that shows what it said."""

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 
-from cluster import BASE, Cluster, isolate, wait_until
+from cluster import BASE, Cluster, isolate, program_of, wait_until
 
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 WORK = f"{BASE}/work"
@@ -93,7 +93,7 @@ def a_cut_ends_the_job_and_names_the_host(cluster, build):
         cluster.set_link("n1", "up")
     assert code != 0 and seconds < 30, f"exit code {code} after {seconds:.0f} s\n{job.log()}"
     assert "n1" in job.log().split("info Maximum concurrency")[1], job.log()
-    wait_until(lambda: not any(is_program(pid, "millrace") for pid in cluster.pids("n0") + cluster.pids("n1")), 30,
+    wait_until(lambda: not any(program_of(pid) == "millrace" for pid in cluster.pids("n0") + cluster.pids("n1")), 30,
                "no rank is left on either host")
 
 
@@ -107,14 +107,6 @@ def another_model_on_one_host_is_named(cluster, build):
         cluster.run("n1", "umount", MODEL, check=True)
     assert code == 2, f"exit code {code}\n{job.log()}"
     assert "n1" in job.log() and "--model" in job.log(), job.log()
-
-
-def is_program(pid, name):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return f"({name}) " in (line := stat.read()) and f"({name}) Z" not in line
-    except FileNotFoundError:
-        return False
 
 
 CASES = [a_short_cut_is_survived, a_cut_ends_the_job_and_names_the_host]
