@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
@@ -74,7 +75,8 @@ std::vector<std::string> Outcome::complaints() const {
   std::vector<std::string> found;
   std::istringstream lines(errors);
   for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("millrace: ") || line.starts_with("millrace-plan: ")) {
+    if (line.starts_with("millrace: ") || line.starts_with("millrace-plan: ") ||
+        line.starts_with("millrace-report: ")) {
       found.push_back(line);
     }
   }
@@ -103,7 +105,10 @@ Outcome run(const Launch& launch) {
   while (output.open || errors.open) {
     std::array<pollfd, 2> waits{pollfd{output.open ? output.ends[0] : -1, POLLIN, 0},
                                 pollfd{errors.open ? errors.ends[0] : -1, POLLIN, 0}};
-    poll(waits.data(), waits.size(), 100);
+    poll(waits.data(), waits.size(), launch.meanwhile ? 2 : 100);
+    if (launch.meanwhile) {
+      launch.meanwhile(child, seconds());
+    }
     if (waits[0].revents != 0) {
       output.read_some();
     }
@@ -122,6 +127,36 @@ Outcome run(const Launch& launch) {
   outcome.errors = std::move(errors.text);
   outcome.seconds = seconds();
   return outcome;
+}
+
+std::vector<int> descendants(int ancestor, const std::string& name) {
+  std::map<int, int> parents;
+  std::map<int, std::string> names;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string number = entry.path().filename();
+    std::string line;
+    if (number.find_first_not_of("0123456789") != std::string::npos ||
+        !std::getline(std::ifstream(entry.path() / "stat"), line)) {
+      continue;
+    }
+    // "17 (name) S 16 ...": the name may hold spaces and parentheses.
+    const std::size_t open = line.find('(');
+    const std::size_t close = line.rfind(')');
+    const int process = std::stoi(number);
+    names[process] = line.substr(open + 1, close - open - 1);
+    parents[process] = std::stoi(line.substr(close + 4));
+  }
+  std::vector<int> found;
+  for (const auto& [process, of] : names) {
+    int at = process;
+    while (at > 1 && at != ancestor && parents.contains(at)) {
+      at = parents[at];
+    }
+    if (at == ancestor && of == name) {
+      found.push_back(process);
+    }
+  }
+  return found;
 }
 
 Workspace::Workspace() {

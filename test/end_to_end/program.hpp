@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ struct Outcome {
   std::string errors;      // stderr
   double seconds = 0;
 
-  // The lines of stderr that begin with "millrace: " or "millrace-plan: ": what a program says when
+  // The lines of stderr that begin with "millrace: " or another program's name: what it says when
   // it fails.
   std::vector<std::string> complaints() const;
 };
@@ -25,9 +26,15 @@ struct Launch {
   std::vector<std::string> arguments = {};
   std::vector<std::string> environment = {};  // "NAME=value", beside this process's own
   double timeout_seconds = 60;
+  // Called every few milliseconds while the program runs, with its process id (mpirun's, under
+  // mpirun) and the seconds since it was started.
+  std::function<void(int process, double seconds)> meanwhile = {};
 };
 
 Outcome run(const Launch& launch);
+
+// The processes named `name` that `ancestor` started, itself or through others.
+std::vector<int> descendants(int ancestor, const std::string& name);
 
 // A folder that disappears with its object.
 class Workspace {
