@@ -43,6 +43,16 @@ auto into(std::optional<float>& field, double low, double high) {
   };
 }
 
+// "640"
+int file_mode(const FlagValue& value) {
+  const std::string& text = value.text();
+  if (text.size() < 3 || text.size() > 4 || text.find_first_not_of("01234567") < text.size() ||
+      std::stoi(text, nullptr, 8) > 0777) {
+    value.reject("a file mode such as 600 or 640");
+  }
+  return std::stoi(text, nullptr, 8);
+}
+
 // "2/8"
 Shard shard_of(const FlagValue& value) {
   const std::size_t slash = value.text().find('/');
@@ -80,6 +90,9 @@ std::vector<Flag> output_flags(OutputConfig& config) {
        into(config.output)},
       {group, "overwrite", "", Kind::toggle, "", "false", "Replace an output file that exists.",
        into(config.overwrite)},
+      {group, "output-mode", "", Kind::value, "MODE", "600",
+       "Permissions of the result file, as chmod takes them. The journal's are always 600.",
+       [&config](const FlagValue& value) { config.mode = file_mode(value); }},
       {group, "return-prompt-token-ids", "", Kind::toggle, "", "false",
        "Also write each prompt's token ids.", into(config.return_prompt_token_ids)},
   };

@@ -81,6 +81,7 @@ struct InputConfig {
 struct OutputConfig {
   std::string output;  // .h5, .hdf5 or .jsonl
   bool overwrite = false;
+  int mode = 0600;  // permissions of the result
   bool return_prompt_token_ids = false;
 };
 

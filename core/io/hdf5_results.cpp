@@ -197,8 +197,8 @@ struct OutputColumns {
 
 class Hdf5ResultWriter::Impl {
  public:
-  Impl(const std::filesystem::path& output, bool overwrite, Hdf5Contents contents)
-      : partial_(output, overwrite), file_(hdf5::create_file(partial_.path())) {
+  Impl(const std::filesystem::path& output, bool overwrite, Hdf5Contents contents, int mode)
+      : partial_(output, overwrite, mode), file_(hdf5::create_file(partial_.path())) {
     hdf5::write_attribute(file_, "format", std::string(result_format_name));
     hdf5::write_attribute(file_, "schema_version", result_schema_version);
     hdf5::write_attribute(file_, "millrace_version", std::string(version()));
@@ -243,8 +243,8 @@ class Hdf5ResultWriter::Impl {
 };
 
 Hdf5ResultWriter::Hdf5ResultWriter(const std::filesystem::path& output, bool overwrite,
-                                   Hdf5Contents contents)
-    : impl_(std::make_unique<Impl>(output, overwrite, contents)) {}
+                                   Hdf5Contents contents, int mode)
+    : impl_(std::make_unique<Impl>(output, overwrite, contents, mode)) {}
 Hdf5ResultWriter::~Hdf5ResultWriter() = default;
 void Hdf5ResultWriter::add(std::int64_t index, std::int32_t run, const FinishedRequest& request) {
   impl_->add(index, run, request);

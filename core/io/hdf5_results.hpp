@@ -17,7 +17,8 @@ enum class Hdf5Contents : std::uint8_t {
 
 class Hdf5ResultWriter : public ResultWriter {
  public:
-  Hdf5ResultWriter(const std::filesystem::path& output, bool overwrite, Hdf5Contents contents);
+  Hdf5ResultWriter(const std::filesystem::path& output, bool overwrite, Hdf5Contents contents,
+                   int mode = 0600);
   ~Hdf5ResultWriter() override;
 
   void add(std::int64_t index, std::int32_t run, const FinishedRequest& request) override;

@@ -7,10 +7,11 @@
 
 namespace millrace {
 
-PartialFile::PartialFile(std::filesystem::path final_path, bool overwrite)
+PartialFile::PartialFile(std::filesystem::path final_path, bool overwrite, int mode)
     : final_path_(std::move(final_path)),
       partial_path_(final_path_.string() + ".partial"),
-      overwrite_(overwrite) {
+      overwrite_(overwrite),
+      mode_(mode) {
   PosixFile::create(partial_path_).close();
 }
 
@@ -23,6 +24,7 @@ PartialFile::~PartialFile() {
 
 void PartialFile::complete() {
   PosixFile::open(partial_path_).sync();
+  std::filesystem::permissions(partial_path_, static_cast<std::filesystem::perms>(mode_));
   rename_file(partial_path_, final_path_, overwrite_);
   complete_ = true;
   sync_folder(folder_of(final_path_));

@@ -8,8 +8,9 @@ namespace millrace {
 
 class PartialFile {
  public:
-  // Makes FINAL.partial empty, mode 0600; an older one is replaced.
-  PartialFile(std::filesystem::path final_path, bool overwrite);
+  // Makes FINAL.partial empty, mode 0600 until it is complete and has `mode`; an older one is
+  // replaced.
+  PartialFile(std::filesystem::path final_path, bool overwrite, int mode = 0600);
   ~PartialFile();
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;
@@ -23,6 +24,7 @@ class PartialFile {
   std::filesystem::path final_path_;
   std::filesystem::path partial_path_;
   bool overwrite_;
+  int mode_;
   bool complete_ = false;
 };
 

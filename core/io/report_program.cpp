@@ -2,10 +2,13 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <vector>
 
 #include "core/config/command_line.hpp"
+#include "core/io/merge_results.hpp"
 #include "core/io/partial_file.hpp"
 #include "core/io/posix_file.hpp"
+#include "core/io/recover.hpp"
 #include "core/io/report_html.hpp"
 #include "core/io/result_reader.hpp"
 #include "core/io/results.hpp"
@@ -20,11 +23,16 @@ constexpr std::string_view usage =
     "Prints the summary of a result file of millrace; FILE is *.h5, or *.jsonl with its report "
     "beside "
     "it.\n\n"
-    "  millrace-report FILE [flags]\n";
+    "  millrace-report FILE [flags]\n"
+    "  millrace-report --recover OUTPUT [--prompts FILE] [--overwrite]\n"
+    "  millrace-report --merge OUT IN IN... [--overwrite]\n";
 
 struct ReportConfig {
   std::string to_jsonl;
   std::string html;
+  std::string recover;
+  std::string prompts;
+  std::vector<std::string> merge;  // the output, then the inputs
   bool overwrite = false;
 };
 
@@ -38,6 +46,16 @@ std::vector<Flag> report_flags(ReportConfig& config) {
       {group, "html", "", Kind::value, "OUT", "",
        "Also write one self-contained page with plots and tables.",
        [&config](const FlagValue& value) { config.html = value.text(); }},
+      {"Jobs", "recover", "", Kind::value, "OUTPUT", "",
+       "Write what a job has answered that did not come to its end, as OUTPUT's name with "
+       ".recovered before its ending. The journal stays: the job can still be resumed.",
+       [&config](const FlagValue& value) { config.recover = value.text(); }},
+      {"Jobs", "prompts", "", Kind::value, "FILE", "",
+       "With --recover: the job's prompts, if they are not where they were.",
+       [&config](const FlagValue& value) { config.prompts = value.text(); }},
+      {"Jobs", "merge", "", Kind::repeated, "OUT IN...", "",
+       "Join the results IN of all --shard parts of a prompt file into OUT.",
+       [&config](const FlagValue& value) { config.merge.push_back(value.text()); }},
       {group, "overwrite", "", Kind::toggle, "", "", "Replace files that exist.",
        [&config](const FlagValue& value) { config.overwrite = value.boolean(); }},
   };
@@ -54,9 +72,47 @@ void write_page(const std::string& path, bool overwrite, const std::string& html
   partial.complete();
 }
 
+int recover(const ReportConfig& config) {
+  const Recovered made = recover_results({config.recover, config.prompts, config.overwrite});
+  if (made.damage.any()) {
+    fmt::print("the journal is damaged: {}\n", describe(made.damage));
+  }
+  fmt::print("recovered     {} answers in {}; {} prompts are not answered\n",
+             with_commas(made.answered), made.file.string(), with_commas(made.unanswered));
+  return 0;
+}
+
+int merge(const ReportConfig& config) {
+  if (config.merge.size() < 2) {
+    throw UserError("--merge {}: the results to merge are missing; see --help", config.merge[0]);
+  }
+  const std::int64_t lines = merge_results(
+      {config.merge[0], {config.merge.begin() + 1, config.merge.end()}, config.overwrite});
+  fmt::print("merged        {} lines of {} results in {}\n", with_commas(lines),
+             config.merge.size() - 1, config.merge[0]);
+  return 0;
+}
+
+// "--merge OUT A B" -> "--merge OUT --merge A --merge B", as flags take one value each.
+std::vector<std::string> spell_merge_out(std::span<const std::string> arguments) {
+  std::vector<std::string> spelled;
+  bool merging = false;
+  for (const std::string& argument : arguments) {
+    merging = argument == "--merge" || (merging && !argument.starts_with('-'));
+    if (merging && argument != "--merge") {
+      spelled.insert(spelled.end(), {"--merge", argument});
+    } else if (!merging) {
+      spelled.push_back(argument);
+    }
+  }
+  return spelled;
+}
+
 }  // namespace
 
-int run_report(std::span<const std::string> arguments) {
+int run_report(std::span<const std::string> given) {
+  const std::vector<std::string> spelled = spell_merge_out(given);
+  const std::span<const std::string> arguments(spelled);
   ReportConfig config;
   const std::vector<Flag> flags = report_flags(config);
   const bool has_file = !arguments.empty() && !arguments[0].starts_with('-');
@@ -66,10 +122,16 @@ int run_report(std::span<const std::string> arguments) {
                                          : fmt::format("millrace-report {}\n", version()));
     return 0;
   }
+  apply_settings(flags, settings.values);
+  if (!config.recover.empty()) {
+    return recover(config);
+  }
+  if (!config.merge.empty()) {
+    return merge(config);
+  }
   if (!has_file) {
     throw UserError("the first argument names the result file; see --help");
   }
-  apply_settings(flags, settings.values);
 
   const std::filesystem::path file = report_path(arguments[0]);
   const ResultReader reader(file);

@@ -1,5 +1,5 @@
 // millrace-report: what a result file says. Prints a summary, converts to JSON Lines, writes an
-// HTML page.
+// HTML page; recovers what a dead job answered, merges the results of shards.
 #pragma once
 
 #include <span>

@@ -31,7 +31,11 @@ class RequestRows {
         outputs_(group_, "outputs"),
         arrived_(group_, "arrived_seconds"),
         first_token_(group_, "first_token_seconds"),
-        finished_(group_, "finished_seconds") {}
+        finished_(group_, "finished_seconds") {
+    if (hdf5::exists(group_, "run")) {
+      run_.emplace(group_, "run");
+    }
+  }
 
   bool next(RequestRow& row) {
     if (offset_.left() == 0) {
@@ -47,6 +51,7 @@ class RequestRows {
     row.arrived_seconds = arrived_.next();
     row.first_token_seconds = first_token_.next();
     row.finished_seconds = finished_.next();
+    row.run = run_ ? run_->next() : 0;
     return true;
   }
 
@@ -61,6 +66,7 @@ class RequestRows {
   ColumnReader<double> arrived_;
   ColumnReader<double> first_token_;
   ColumnReader<double> finished_;
+  std::optional<ColumnReader<std::int32_t>> run_;  // files of earlier versions have none
   std::int64_t index_ = 0;
 };
 
@@ -129,6 +135,29 @@ class LogprobRows {
   ColumnReader<float> top_logprob_;
 };
 
+// What a report leaves out of a completion.
+class OutputTexts {
+ public:
+  explicit OutputTexts(const Object& outputs)
+      : texts_(outputs, "text"),
+        token_ids_(outputs, "token_ids"),
+        stop_reasons_(outputs, "stop_reason"),
+        logprobs_(outputs) {}
+
+  void next(Completion& completion) {
+    completion.text = texts_.next_text();
+    completion.token_ids = token_ids_.next();
+    completion.stop_reason = stop_reasons_.next_text();
+    completion.logprobs = logprobs_.next();
+  }
+
+ private:
+  RaggedReader<std::uint8_t> texts_;
+  RaggedReader<std::int32_t> token_ids_;
+  RaggedReader<std::uint8_t> stop_reasons_;
+  LogprobRows logprobs_;
+};
+
 }  // namespace
 
 class ResultReader::Impl {
@@ -180,12 +209,18 @@ void ResultReader::for_each_output(const std::function<void(const OutputRow&)>& 
   }
 }
 
-void ResultReader::for_each_result(
-    const std::function<void(std::int64_t index, const FinishedRequest&)>& visit) const {
+void ResultReader::for_each_result(const ResultVisitor& visit) const {
   if (!has_texts()) {
     throw UserError("{} is the report beside a JSON Lines result: the texts are in that file",
                     impl_->path_.string());
   }
+  for_each(visit, true);
+}
+
+void ResultReader::for_each_shape(const ResultVisitor& visit) const { for_each(visit, false); }
+
+void ResultReader::for_each(const ResultVisitor& visit, bool with_texts) const {
+  const std::int64_t first_index = report().job.first_index;
   RequestRows requests(impl_->file_);
   std::optional<RaggedReader<std::int32_t>> prompts;
   if (has_prompt_token_ids()) {
@@ -193,10 +228,10 @@ void ResultReader::for_each_result(
   }
   const Object outputs_group = hdf5::open_group(impl_->file_, "outputs");
   OutputRows outputs(outputs_group);
-  RaggedReader<std::uint8_t> texts(outputs_group, "text");
-  RaggedReader<std::int32_t> token_ids(outputs_group, "token_ids");
-  RaggedReader<std::uint8_t> stop_reasons(outputs_group, "stop_reason");
-  LogprobRows logprobs(outputs_group);
+  std::optional<OutputTexts> texts;
+  if (with_texts) {
+    texts.emplace(outputs_group);
+  }
   for (RequestRow row; requests.next(row);) {
     FinishedRequest result;
     result.key.offset = row.offset;
@@ -219,13 +254,14 @@ void ResultReader::for_each_result(
       Completion completion;
       completion.number = output.completion;
       completion.finish_reason = output.finish_reason;
-      completion.text = texts.next_text();
-      completion.token_ids = token_ids.next();
-      completion.stop_reason = stop_reasons.next_text();
-      completion.logprobs = logprobs.next();
+      if (texts) {
+        texts->next(completion);
+      } else {
+        completion.token_ids.assign(static_cast<std::size_t>(std::max(output.tokens, 0)), 0);
+      }
       result.completions.push_back(std::move(completion));
     }
-    visit(row.index, result);
+    visit(first_index + row.index, row.run, result);
   }
 }
 
@@ -241,7 +277,7 @@ std::int64_t convert_to_json_lines(const ConvertOptions& options) {
   PosixFile file = PosixFile::create(partial.path());
   std::string buffer;
   std::int64_t lines = 0;
-  reader.for_each_result([&](std::int64_t index, const FinishedRequest& result) {
+  reader.for_each_result([&](std::int64_t index, std::int32_t, const FinishedRequest& result) {
     append_json_line(buffer, index, result, reader.has_prompt_token_ids());
     ++lines;
     if (buffer.size() >= (1U << 20)) {

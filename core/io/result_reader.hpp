@@ -25,6 +25,7 @@ struct RequestRow {
   double arrived_seconds = 0;
   double first_token_seconds = 0;
   double finished_seconds = 0;
+  std::int32_t run = 0;  // of the job's attempts: which answered
 };
 
 // One row of /outputs without its text.
@@ -34,6 +35,9 @@ struct OutputRow {
   std::int32_t tokens = 0;
   FinishReason finish_reason = FinishReason::length;
 };
+
+using ResultVisitor =
+    std::function<void(std::int64_t index, std::int32_t run, const FinishedRequest&)>;
 
 class ResultReader {
  public:
@@ -51,12 +55,17 @@ class ResultReader {
   // Each goes through all rows once, in order. Throws UserError for a damaged file.
   void for_each_request(const std::function<void(const RequestRow&)>& visit) const;
   void for_each_output(const std::function<void(const OutputRow&)>& visit) const;
-  // Whole results; needs has_texts(). Without has_prompt_token_ids() the prompt's ids are not
-  // known, only their number: they are handed out as zeros.
-  void for_each_result(
-      const std::function<void(std::int64_t index, const FinishedRequest&)>& visit) const;
+  // Whole results; needs has_texts(). `index` is the number of the line in the prompt file. Without
+  // has_prompt_token_ids() the prompt's ids are not known, only their number: they are handed out
+  // as zeros.
+  void for_each_result(const ResultVisitor& visit) const;
+  // The same of any file, as far as a report knows it: no texts, stop reasons and logprobs, and
+  // zeros for the output's token ids too.
+  void for_each_shape(const ResultVisitor& visit) const;
 
  private:
+  void for_each(const ResultVisitor& visit, bool with_texts) const;
+
   class Impl;
   std::unique_ptr<Impl> impl_;
 };

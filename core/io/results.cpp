@@ -19,9 +19,9 @@ namespace {
 class JsonLinesWriter : public ResultWriter {
  public:
   explicit JsonLinesWriter(const ResultOptions& options)
-      : partial_(options.output, options.overwrite),
+      : partial_(options.output, options.overwrite, options.mode),
         file_(PosixFile::create(partial_.path())),
-        report_(report_path(options.output), options.overwrite, Hdf5Contents::report),
+        report_(report_path(options.output), options.overwrite, Hdf5Contents::report, options.mode),
         prompt_token_ids_(options.prompt_token_ids) {}
 
   void add(std::int64_t index, std::int32_t run, const FinishedRequest& request) override {
@@ -100,7 +100,8 @@ std::unique_ptr<ResultWriter> open_results(const ResultOptions& options) {
   }
   return std::make_unique<Hdf5ResultWriter>(
       options.output, options.overwrite,
-      options.prompt_token_ids ? Hdf5Contents::results_with_prompts : Hdf5Contents::results);
+      options.prompt_token_ids ? Hdf5Contents::results_with_prompts : Hdf5Contents::results,
+      options.mode);
 }
 
 }  // namespace millrace

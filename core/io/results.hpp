@@ -35,9 +35,10 @@ struct ResultOptions {
   std::filesystem::path output;
   bool overwrite = false;
   bool prompt_token_ids = false;  // --return-prompt-token-ids
+  int mode = 0600;                // permissions of the file and of its report
 };
 
-// Writes one result file, mode 0600. add() and finish() throw UserError when the disk is full or
+// Writes one result file. add() and finish() throw UserError when the disk is full or
 // the file cannot be written; nothing has the final name then. Destroyed without finish(), it
 // removes what it wrote.
 class ResultWriter {

@@ -147,10 +147,10 @@ class SpoolWriter::Impl {
       for (const FinishedRequest& request : requests) {
         append_frame(buffer_, request);
         if (buffer_.size() >= write_bytes) {
-          write_buffer();
+          on_disk([&] { write_buffer(); });
         }
       }
-      write_buffer();
+      on_disk([&] { write_buffer(); });
       written += static_cast<std::int64_t>(requests.size());
       const auto now = Clock::now();
       if (sync_due == Clock::time_point::max() && written > durable_) {
@@ -158,7 +158,7 @@ class SpoolWriter::Impl {
                              std::chrono::duration<double>(options_.sync_seconds));
       }
       if ((sync_wanted || now >= sync_due) && written > durable_) {
-        file_.sync();
+        on_disk([&] { file_.sync(); });
         durable_ = written;
         sync_due = Clock::time_point::max();
       }
@@ -169,6 +169,17 @@ class SpoolWriter::Impl {
       if (ending && requests_.empty()) {
         return;
       }
+    }
+  }
+
+  // What goes wrong while the job runs (no space left, a file system that went away) can be mended.
+  template <typename Action>
+  static void on_disk(Action action) {
+    try {
+      action();
+    } catch (const UserError& error) {
+      throw UserError("{}; what was finished before is kept: mend that and run again with --resume",
+                      error.what());
     }
   }
 

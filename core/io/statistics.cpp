@@ -88,6 +88,27 @@ void add_grid(std::string& text, const Report& report) {
   }
 }
 
+// Nothing of a whole prompt file that one run answered.
+void add_job(std::string& text, const JobReport& job) {
+  if (job.prompt_begin > 0 || job.prompt_end < job.prompt_file_bytes) {
+    add_line(text, "part          bytes {} to {} of {} of the prompts",
+             with_commas(job.prompt_begin), with_commas(job.prompt_end),
+             with_commas(job.prompt_file_bytes));
+  }
+  if (job.unanswered > 0) {
+    add_line(text, "unfinished    {} prompts are not answered", with_commas(job.unanswered));
+  }
+  if (job.runs.size() > 1) {
+    std::string counts;
+    constexpr std::size_t shown = 8;
+    for (std::size_t i = 0; i < std::min(shown, job.runs.size()); ++i) {
+      counts += (i > 0 ? " + " : "") + with_commas(job.runs[i].requests);
+    }
+    add_line(text, "runs          {}: {}{} requests", job.runs.size(), counts,
+             job.runs.size() > shown ? " + ..." : "");
+  }
+}
+
 void add_kv_cache(std::string& text, const Report& report) {
   const KvCacheReport& kv = report.kv_cache;
   if (kv.ranks.empty()) {
@@ -172,6 +193,7 @@ std::string summary_text(const Report& report, const Statistics& statistics) {
   }
   add_grid(text, report);
   add_kv_cache(text, report);
+  add_job(text, report.job);
   add_line(text, "time          {:.2f} s to load, {:.2f} s to run", summary.load_seconds,
            summary.run_seconds);
   if (summary.run_seconds > 0) {

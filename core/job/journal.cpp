@@ -188,7 +188,8 @@ void finish_journal(const Journal& journal, const RunConfig& config, Report repo
   const SpoolHeader& header = journal.header;
   const auto results = open_results({.output = config.output.output,
                                      .overwrite = config.output.overwrite,
-                                     .prompt_token_ids = config.output.return_prompt_token_ids});
+                                     .prompt_token_ids = config.output.return_prompt_token_ids,
+                                     .mode = config.output.mode});
   RunTally runs;
   report.job = job_report(header);
   report.job.first_index = count_lines(config.input.prompts, {0, header.prompt_begin});

@@ -56,7 +56,7 @@ TEST_F(ResultFiles, GiveBackEveryResult) {
   // More rows and bytes than one chunk of any column.
   const ResultReader reader(write("a.h5", 40'000));
   std::int64_t next = 0;
-  reader.for_each_result([&](std::int64_t index, const FinishedRequest& result) {
+  reader.for_each_result([&](std::int64_t index, std::int32_t, const FinishedRequest& result) {
     ASSERT_EQ(index, next++);
     ASSERT_TRUE(same(result, sample_result(index))) << index;
   });
@@ -99,7 +99,7 @@ TEST_F(ResultFiles, AFlagThatRepeatsIsOneSettingOfSeveralLines) {
 
 TEST_F(ResultFiles, AnEmptyJobHasAnEmptyFile) {
   const ResultReader reader(write("a.h5", 0));
-  reader.for_each_result([](std::int64_t, const FinishedRequest&) { FAIL(); });
+  reader.for_each_result([](std::int64_t, std::int32_t, const FinishedRequest&) { FAIL(); });
   EXPECT_EQ(read_file(write("a.jsonl", 0)), "");
 }
 
