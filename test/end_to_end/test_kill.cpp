@@ -161,6 +161,7 @@ class Kill : public ::testing::Test {
         ASSERT_GE(before, answered) << "an answer was lost\n" << outcome.errors;
         answered = before;
       }
+      ASSERT_EQ(outcome.errors.find("answered twice"), std::string::npos) << outcome.errors;
       if (killed) {
         --kills;
         ++tally_.kills;
