@@ -83,6 +83,10 @@ std::string_view Comm::transport_name() const {
   return device_transport_ ? device_transport_->name() : host_->name();
 }
 
+std::vector<Route> Comm::routes() const {
+  return device_transport_ ? device_transport_->routes() : std::vector<Route>();
+}
+
 TensorTransport& Comm::transport(const TensorView& view, std::string_view op) const {
   check(view.is_contiguous(), op, "the tensor is not contiguous");
   if (view.device().is_cpu()) return *host_;

@@ -63,6 +63,9 @@ class Comm {
   // What carries tensors in the memory of the bound device: "shared memory", "MPI", "NCCL"; "none"
   // for one rank.
   std::string_view transport_name() const;
+  // The ways that the bound device's transport chose from and to this rank; empty when it does not
+  // tell.
+  std::vector<Route> routes() const;
 
   // Makes the communicator ready for memory of `device`; nothing to do for the CPU. Collective.
   void bind(Device device);

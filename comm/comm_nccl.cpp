@@ -12,6 +12,7 @@
 #include "comm/agree.hpp"
 #include "comm/hosts.hpp"
 #include "comm/nccl_communicator.hpp"
+#include "comm/nccl_log.hpp"
 #include "kernels/base/cuda_check.hpp"
 #include "kernels/base/error.hpp"
 
@@ -55,7 +56,10 @@ std::size_t count_of(const TensorView& x) { return static_cast<std::size_t>(x.nu
 
 // NVLink multicast puts a host's GPUs out of service on some platforms when a job dies while it is
 // in use; it is off unless the environment asks for it.
-void settle_environment() { setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/0); }
+void settle_environment() {
+  setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/0);
+  NcclLog::instance().open();
+}
 
 // Rank 0 hears from every rank before NCCL is entered, so that a rank that is missing has a name:
 // inside NCCL all that can be seen is that somebody is.
@@ -89,9 +93,24 @@ void wait_for_arrivals(const Comm& comm, double limit_seconds) {
 class NcclTransport : public TensorTransport {
  public:
   NcclTransport(const ncclUniqueId& id, const Comm& comm, Device device, double init_seconds)
-      : nccl_(id, comm.rank(), comm.size(), device, init_seconds) {}
+      : log_begin_(NcclLog::instance().size()),
+        nccl_(id, comm.rank(), comm.size(), device, init_seconds) {}
+
+  // NCCL chooses ways and takes their memory when data first moves: that happens here and not in
+  // the first step, so that it is known what was chosen and what is left. Collective.
+  void connect(int rank, int size, Device device, double limit_seconds) {
+    const OwnedStream stream(device);
+    const Tensor out(DType::f32, device, {1});
+    const Tensor in(DType::f32, device, {1});
+    fill_bytes(out->data(), 0, out->bytes(), stream.stream());
+    all_reduce(out, ReduceOp::sum, stream.stream());
+    send_recv(out, (rank + 1) % size, in, (rank + size - 1) % size, stream.stream());
+    nccl_.wait("first exchange", stream.stream(), limit_seconds);
+    routes_ = routes_in_nccl_log(NcclLog::instance().since(log_begin_));
+  }
 
   std::string_view name() const override { return "NCCL"; }
+  std::vector<Route> routes() const override { return routes_; }
 
   void all_reduce(const TensorView& x, ReduceOp op, Stream stream) override {
     nccl_.run("all_reduce", [&](ncclComm_t comm) {
@@ -149,7 +168,9 @@ class NcclTransport : public TensorTransport {
   }
 
  private:
+  std::size_t log_begin_;
   NcclCommunicator nccl_;
+  std::vector<Route> routes_;
 };
 
 }  // namespace
@@ -172,8 +193,9 @@ std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device de
   comm.broadcast_bytes(bytes, 0);
   std::memcpy(&id, bytes.data(), sizeof(id));
   return agree(comm, [&] {
-    return std::unique_ptr<TensorTransport>(
-        std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds));
+    auto transport = std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds);
+    transport->connect(comm.rank(), comm.size(), device, limits.init_seconds);
+    return std::unique_ptr<TensorTransport>(std::move(transport));
   });
 }
 

@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "comm/comm_mpi.hpp"
+#include "comm/meet.hpp"
 #include "comm/mpi_check.hpp"
 #include "kernels/base/error.hpp"
 
@@ -66,6 +67,7 @@ Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
         "the MPI library provides thread level {} but MPI_THREAD_MULTIPLE ({}) is needed", provided,
         static_cast<int>(MPI_THREAD_MULTIPLE));
   }
+  meet();
   world_ = mpi_world();
   refuse_to_be_alone(world_.size(), under_mpirun);
 }

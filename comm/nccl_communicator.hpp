@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kernels/base/device.hpp"
+#include "kernels/base/stream.hpp"
 
 namespace millrace::cuda {
 
@@ -30,6 +31,10 @@ class NcclCommunicator {
     settle(operation, call(handle_));
   }
 
+  // Waits until what was enqueued on the stream has run. Throws std::runtime_error naming the
+  // operation when it did not within `limit_seconds`, or when the communicator failed meanwhile.
+  void wait(const char* operation, Stream stream, double limit_seconds);
+
   // For the watch: asks NCCL whether something went wrong behind the caller's back (a peer died, a
   // link broke), and if so aborts, which ends kernels that wait for ever. True when it did.
   bool abort_if_broken();
@@ -42,8 +47,5 @@ class NcclCommunicator {
   std::atomic<bool> failed_ = false;
   int exceptions_at_start_ = 0;
 };
-
-// "2.28.9"
-std::string nccl_version();
 
 }  // namespace millrace::cuda

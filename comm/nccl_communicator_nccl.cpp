@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "comm/nccl_facts.hpp"
 #include "kernels/base/cuda_check.hpp"
 
 namespace millrace::cuda {
@@ -132,6 +133,20 @@ void NcclCommunicator::settle(const char* operation, ncclResult_t result) {
   }
   if (failed_) throw_failed(operation);
   if (result != ncclSuccess) throw_nccl(operation, result, handle_);
+}
+
+void NcclCommunicator::wait(const char* operation, Stream stream, double limit_seconds) {
+  const Clock::time_point begin = Clock::now();
+  cudaError_t state = cudaErrorNotReady;
+  while ((state = cudaStreamQuery(native(stream))) == cudaErrorNotReady) {
+    if (failed_) throw_failed(operation);
+    if (seconds_since(begin) > limit_seconds) {
+      throw std::runtime_error(
+          fmt::format("NCCL {}: nothing arrived within {} seconds", operation, limit_seconds));
+    }
+    std::this_thread::sleep_for(poll_interval);
+  }
+  cuda_check(state, operation);
 }
 
 void NcclCommunicator::throw_failed(const char* operation) const {

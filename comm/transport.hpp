@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -26,6 +27,14 @@ struct Message {
   Bytes bytes;
 };
 
+// The way that one rank's data takes to another's, as the library that chose it names it:
+// "P2P/CUMEM/read", "NET/IB/0/GDRDMA" (comm/link_kind.hpp).
+struct Route {
+  int from = 0;
+  int to = 0;
+  std::string way;
+};
+
 // A send under way. Destroying it before it is done waits for it, except while the stack unwinds.
 class PendingSend {
  public:
@@ -39,6 +48,9 @@ class TensorTransport {
  public:
   virtual ~TensorTransport() = default;
   virtual std::string_view name() const = 0;  // for the report: "shared memory", "MPI", "NCCL"
+  // The ways from and to this rank, of those ranks that it has talked to; empty when the transport
+  // does not tell.
+  virtual std::vector<Route> routes() const { return {}; }
   virtual void all_reduce(const TensorView& x, ReduceOp op, Stream stream) = 0;
   virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;
   virtual void broadcast(const TensorView& x, int root, Stream stream) = 0;

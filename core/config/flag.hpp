@@ -35,6 +35,8 @@ class FlagValue {
   double seconds() const;
   // "8,8,7,7": whole numbers of at least `low`, at least one of them.
   std::vector<int> integers(int low) const;
+  // "a,b": the values between the commas, at least one.
+  std::vector<FlagValue> parts() const;
   // Throws the UserError for this value: "--flag: 'text' is not EXPECTED".
   [[noreturn]] void reject(std::string_view expected) const;
 

@@ -155,4 +155,14 @@ std::vector<int> FlagValue::integers(int low) const {
   return numbers;
 }
 
+std::vector<FlagValue> FlagValue::parts() const {
+  std::vector<FlagValue> values;
+  for (std::size_t begin = 0; begin <= text_.size();) {
+    const std::size_t comma = std::min(text_.find(',', begin), text_.size());
+    values.emplace_back(origin_, text_.substr(begin, comma - begin));
+    begin = comma + 1;
+  }
+  return values;
+}
+
 }  // namespace millrace

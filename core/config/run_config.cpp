@@ -304,6 +304,21 @@ std::vector<Flag> grid_flags(GridConfig& config) {
   };
 }
 
+std::vector<Flag> link_flags(LinkConfig& config) {
+  const std::string group = "Links";
+  return {
+      {group, "require-transport", "", Kind::value, "NAME,NAME,...", "",
+       "Refuse to start on slower links: ib or gdrdma between hosts, p2p or nvlink in tensor "
+       "groups.",
+       [&config](const FlagValue& value) {
+         for (const FlagValue& part : value.parts()) {
+           config.required.push_back(
+               static_cast<RequiredTransport>(part.word({"ib", "gdrdma", "p2p", "nvlink"})));
+         }
+       }},
+  };
+}
+
 std::vector<Flag> engine_flags(EngineConfig& config) {
   const std::string group = "Engine";
   return {
@@ -335,6 +350,7 @@ std::vector<Flag> run_flags(RunConfig& config) {
   append(flags, input_flags(config.input));
   append(flags, output_flags(config.output));
   append(flags, grid_flags(config.grid));
+  append(flags, link_flags(config.links));
   append(flags, engine_flags(config.engine));
   append(flags, sampling_flags(config.sampling));
   append(flags, journal_flags(config.journal));

@@ -19,6 +19,9 @@ enum class DeviceChoice { automatic, cpu, cuda };
 // Where sampling defaults come from that no flag sets: the model's generation_config.json, or
 // nowhere.
 enum class GenerationConfigUse { automatic, none };
+// What --require-transport asks of the links: `ib` and `gdrdma` of those between hosts, `p2p` and
+// `nvlink` of those within tensor groups.
+enum class RequiredTransport { ib, gdrdma, p2p, nvlink };
 enum class LogLevel { debug, info, warning, error };
 
 // The model and how its weights are held. A part of its own, since millrace-plan takes the same
@@ -40,6 +43,10 @@ struct GridConfig {
   std::optional<int> pipeline_parallel_size;
   std::optional<int> data_parallel_size;
   std::vector<int> pipeline_partition;  // layers of each stage; empty: split by cost
+};
+
+struct LinkConfig {
+  std::vector<RequiredTransport> required;  // refuse to start when a link is slower
 };
 
 struct EngineConfig {
@@ -107,6 +114,7 @@ struct LogConfig {
 struct RunConfig {
   ModelConfig model;
   GridConfig grid;
+  LinkConfig links;
   EngineConfig engine;
   SamplingConfig sampling;
   InputConfig input;
@@ -119,9 +127,10 @@ struct RunConfig {
 
 // The flags of `millrace`, writing into `config`, which must outlive them.
 std::vector<Flag> run_flags(RunConfig& config);
-// Its groups that millrace-plan takes flags from as well.
+// Its groups that other programs take flags from as well.
 std::vector<Flag> model_flags(ModelConfig& config);
 std::vector<Flag> grid_flags(GridConfig& config);
+std::vector<Flag> link_flags(LinkConfig& config);
 std::vector<Flag> engine_flags(EngineConfig& config);
 
 // Settings -> config. Throws UserError for a value out of its range, values that contradict each

@@ -56,6 +56,7 @@ void columns(const RankRow*, auto visit) {
   visit("tensor", &RankRow::tensor);
   visit("layer_begin", &RankRow::layer_begin);
   visit("layer_end", &RankRow::layer_end);
+  visit("gpu_links", &RankRow::gpu_links);
 }
 
 void columns(const LinkRow*, auto visit) {

@@ -19,12 +19,13 @@ namespace millrace {
 struct RankRow {
   std::int32_t rank = 0;
   std::string host;
-  std::string device;  // "cpu", "cuda:0 NVIDIA H100"
+  std::string device;  // "cpu", "cuda:0 NVIDIA H100 80GB HBM3 0000:19:00.0"
   std::int32_t data = 0;
   std::int32_t pipeline = 0;
   std::int32_t tensor = 0;
   std::int32_t layer_begin = 0;  // this rank's layers [layer_begin, layer_end)
   std::int32_t layer_end = 0;
+  std::string gpu_links;  // to the host's other GPUs, in rank order: "NV18 NV18 SYS"; CPUs: empty
 };
 
 // The link between two ranks of a communicator.
@@ -32,7 +33,7 @@ struct LinkRow {
   std::string communicator;  // "tensor", "pipeline", ...
   std::int32_t from = 0;     // world ranks
   std::int32_t to = 0;
-  std::string transport;  // "NVLink", "SHM", "NET/IB", "MPI", ...
+  std::string transport;  // "NVLink P2P/CUMEM", "NET/IB/0/GDRDMA", "shared memory", "MPI tcp", ...
   double latency_microseconds = 0;
   double gigabytes_per_second = 0;
 };

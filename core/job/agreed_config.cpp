@@ -30,21 +30,20 @@ Bytes encode(const Settings& settings) {
 
 }  // namespace
 
-std::optional<AgreedConfig> agree_on_config(const Comm& world,
-                                            std::span<const std::string> arguments) {
-  AgreedConfig agreed;
+std::optional<AgreedSettings> agree_on_settings(const Comm& world, std::span<const Flag> flags,
+                                                std::string_view program, std::string_view usage,
+                                                std::span<const std::string> arguments) {
+  AgreedSettings agreed;
   Bytes bytes;
   agree(world, [&] {
     if (world.rank() != 0) {
       return;
     }
-    RunConfig names;
-    const std::vector<Flag> flags = run_flags(names);
     Settings settings = read_settings(flags, arguments, process_environment());
     if (settings.wants_help) {
-      fmt::print("{}", help_text(flags, kUsage));
+      fmt::print("{}", help_text(flags, usage));
     } else if (settings.wants_version) {
-      fmt::print("millrace {}\n", version());
+      fmt::print("{} {}\n", program, version());
     }
     std::fflush(stdout);
     bytes = encode(settings);
@@ -55,12 +54,20 @@ std::optional<AgreedConfig> agree_on_config(const Comm& world,
   if (message[0].get<bool>()) {
     return std::nullopt;
   }
-  std::vector<Setting> settings;
   for (const auto& row : message[1]) {
-    settings.push_back({row[0], row[1], static_cast<SettingSource>(row[2].get<int>())});
+    agreed.values.push_back({row[0], row[1], static_cast<SettingSource>(row[2].get<int>())});
   }
-  agreed.run = make_run_config(settings);
   return agreed;
+}
+
+std::optional<AgreedConfig> agree_on_config(const Comm& world,
+                                            std::span<const std::string> arguments) {
+  RunConfig names;  // only the table's names and defaults are used
+  auto agreed = agree_on_settings(world, run_flags(names), "millrace", kUsage, arguments);
+  if (!agreed) {
+    return std::nullopt;
+  }
+  return AgreedConfig{make_run_config(agreed->values), std::move(agreed->remarks)};
 }
 
 }  // namespace millrace

@@ -1,9 +1,39 @@
 #include "core/job/device_choice.hpp"
 
+#include <exception>
+#include <set>
+#include <string>
+
 #include "comm/hosts.hpp"
+#include "kernels/base/device_facts.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
+namespace {
+
+// Empty as well when the GPU does not answer: whoever uses it will say why, and the others must not
+// wait for this rank here.
+std::string uuid_of_only_gpu(int gpus) {
+  try {
+    return gpus == 1 ? device_facts(Device::cuda(0)).uuid : "";
+  } catch (const std::exception&) {
+    return "";
+  }
+}
+
+// Slurm's --gpus-per-task=1 shows each rank one GPU, its own, as number 0. Collective over `node`.
+bool each_sees_its_own(const Comm& node, int gpus) {
+  const std::string mine = uuid_of_only_gpu(gpus);
+  std::set<std::string> different;
+  for (const Bytes& uuid : node.all_gather_bytes(as_bytes(mine))) {
+    if (!uuid.empty()) {
+      different.emplace(as_text(uuid));
+    }
+  }
+  return different.size() == static_cast<std::size_t>(node.size());
+}
+
+}  // namespace
 
 Device choose_device(DeviceChoice choice, const Comm& node) {
   if (choice == DeviceChoice::cpu) {
@@ -16,6 +46,9 @@ Device choose_device(DeviceChoice choice, const Comm& node) {
     return Device::cpu();
   }
   const int gpus = cuda_device_count();
+  if (each_sees_its_own(node, gpus)) {
+    return Device::cuda(0);
+  }
   if (gpus == 0 && choice == DeviceChoice::automatic) {
     return Device::cpu();
   }

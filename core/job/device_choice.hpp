@@ -7,10 +7,11 @@
 
 namespace millrace {
 
-// `node`: the ranks of this host; rank i takes its i-th GPU. Throws UserError when CUDA is asked
-// for and this binary has no CUDA backend, the host has no GPU, or it has more ranks than GPUs.
-// With `automatic` a host of fewer GPUs than ranks is an error too, since half a job on CPUs helps
-// nobody; a host without GPUs runs on CPUs.
+// `node`: the ranks of this host; rank i takes its i-th GPU, or the only one that it sees where
+// each rank sees another (srun --gpus-per-task=1). Throws UserError when CUDA is asked for and this
+// binary has no CUDA backend, the host has no GPU, or it has more ranks than GPUs. With `automatic`
+// a host of fewer GPUs than ranks is an error too, since half a job on CPUs helps nobody; a host
+// without GPUs runs on CPUs. Collective over `node`.
 Device choose_device(DeviceChoice choice, const Comm& node);
 
 }  // namespace millrace

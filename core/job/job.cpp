@@ -14,6 +14,7 @@
 #include "core/job/log.hpp"
 #include "core/job/prompts.hpp"
 #include "core/job/replica_job.hpp"
+#include "core/job/start_check.hpp"
 #include "core/job/stop.hpp"
 #include "core/version.hpp"
 
@@ -49,6 +50,7 @@ void finish(const Comm& world, const RunConfig& config, const Journal& journal,
 
 int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> arguments) {
   const JobClock clock;
+  check_programs(world);
   const auto agreed = agree_on_config(world, arguments);
   if (!agreed) {
     return exit_code::done;
@@ -63,7 +65,9 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   const StopRequest& stop = watchdog.stop_request();
 
   const Prompts prompts = find_prompts(world, config);
+  check_models(world, config.model.model);
   const JobPlan plan = plan_job(world, config);
+  const std::vector<RankFacts> ranks = check_hosts(world, plan.device);
   const auto settings = effective_settings(config, plan);
   const Journal journal =
       open_journal(world, config, prompts, fingerprint_job(world, config, plan), settings);
@@ -81,10 +85,8 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   log_info("{}", plan.explanation);
   Grid grid(world, plan.grid.shape);
   grid.bind(plan.device);
+  const std::vector<GridLink> links = check_links(grid, plan.device, config.links);
   set_threads(grid);
-  if (const std::string warning = slow_link_warning(grid); !warning.empty()) {
-    log_warning("{}", warning);
-  }
 
   // The tokenizer is read while the weights are.
   std::future<ModelText> text;
@@ -99,7 +101,7 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   const ReplicaOutcome outcome =
       run_replica(grid, plan, rank, std::move(text), config, journal, clock, stop,
                   [&](const KvCacheRow& memory) {
-                    describe_ranks(grid, plan, rank, memory, report);
+                    describe_ranks(grid, plan, ranks, rank, memory, report);
                     for (const std::string& line : kv_cache_lines(
                              plan.device.is_cuda() ? "GPU" : "CPU", replica_blocks(report.kv_cache),
                              report.kv_cache.block_size, report.kv_cache.max_model_len)) {
@@ -109,7 +111,7 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   if (has_stopped(world, stop, outcome)) {
     return exit_code::stopped;
   }
-  add_links(grid, report);
+  report.links = measure_grid_links(grid, plan.device, links);
   add_outcomes(grid, outcome, loaded_seconds, report);
   for (const std::string& line : summary_lines(report, outcome.first_token_seconds)) {
     log_info("{}", line);

@@ -6,9 +6,6 @@
 #include <cstring>
 #include <map>
 
-#include "comm/hosts.hpp"
-#include "comm/links.hpp"
-
 namespace millrace {
 namespace {
 
@@ -20,19 +17,11 @@ std::vector<Row> rows_of(const Bytes& bytes) {
   return rows;
 }
 
-// What travels of a rank, beside its host's name.
+// What travels of a rank, beside its facts.
 struct RankWire {
   KvCacheRow memory;
   std::int32_t layer_begin = 0;
   std::int32_t layer_end = 0;
-  std::int32_t device_index = 0;
-  bool is_cuda = false;
-};
-
-struct WorldLink {
-  Link link;
-  std::int32_t from = 0;  // world ranks
-  std::int32_t to = 0;
 };
 
 struct OutcomeWire {
@@ -43,6 +32,12 @@ struct OutcomeWire {
   double started_seconds = 0;
   double finished_seconds = 0;
 };
+
+// "cpu", "cuda:0 NVIDIA H100 80GB HBM3 0000:19:00.0"
+std::string describe_device(const RankFacts& facts) {
+  if (facts.device.is_cpu()) return "cpu";
+  return fmt::format("{} {} {}", to_string(facts.device), facts.gpu.name, facts.gpu.pci_id);
+}
 
 }  // namespace
 
@@ -57,59 +52,22 @@ std::string describe_loading(const Comm& world, const LoadReport& mine) {
                      gigabytes / std::max(seconds, 1e-6));
 }
 
-void describe_ranks(const Grid& grid, const JobPlan& plan, const RankModel& rank,
-                    const KvCacheRow& memory, Report& report) {
+void describe_ranks(const Grid& grid, const JobPlan& plan, const std::vector<RankFacts>& facts,
+                    const RankModel& rank, const KvCacheRow& memory, Report& report) {
   const Comm& world = grid.world();
   report.kv_cache.block_size = plan.options.block_size;
   report.kv_cache.max_model_len = static_cast<std::int32_t>(plan.options.max_model_len);
   const RankWire wire{memory, static_cast<std::int32_t>(rank.slices.layers.begin),
-                      static_cast<std::int32_t>(rank.slices.layers.end()), plan.device.index,
-                      plan.device.is_cuda()};
+                      static_cast<std::int32_t>(rank.slices.layers.end())};
   const auto wires = world.gather_bytes(std::as_bytes(std::span(&wire, 1)), 0);
-  const std::string host = host_name();
-  const auto hosts = world.gather_bytes(as_bytes(host), 0);
   for (std::size_t i = 0; i < wires.size(); ++i) {
     const RankWire of = rows_of<RankWire>(wires[i]).front();
     const auto number = static_cast<std::int32_t>(i);
     const GridCoordinates at = coordinates_of(number, grid.shape());
-    report.ranks.push_back({number, std::string(as_text(hosts[i])),
-                            to_string(of.is_cuda ? Device::cuda(of.device_index) : Device::cpu()),
-                            at.data, at.pipeline, at.tensor, of.layer_begin, of.layer_end});
+    report.ranks.push_back({number, facts[i].host, describe_device(facts[i]), at.data, at.pipeline,
+                            at.tensor, of.layer_begin, of.layer_end, facts[i].gpu_links});
     report.kv_cache.ranks.push_back(of.memory);
   }
-}
-
-std::string slow_link_warning(const Grid& grid) {
-  const bool spans = hosts_of(grid.tensor()).size() > 1;
-  if (grid.world().all_reduce_max(spans ? 1 : 0) == 0) {
-    return "";
-  }
-  return fmt::format(
-      "the {} ranks of a tensor group sit on several hosts: every layer waits for the network; "
-      "--pipeline-parallel-size across hosts is faster",
-      grid.shape().tensor);
-}
-
-void add_links(const Grid& grid, Report& report) {
-  const GridCoordinates at = grid.coordinates();
-  const auto add = [&](const char* name, const Comm& comm, const std::vector<int>& world_ranks) {
-    const LinkReport mine = measure_links(comm);
-    // Each link once: from the first rank of its group.
-    const auto links = comm.rank() == 0 ? std::span(mine.links) : std::span<const Link>();
-    std::vector<WorldLink> wire;
-    for (const Link& link : links) {
-      wire.push_back({link, world_ranks[static_cast<std::size_t>(link.from)],
-                      world_ranks[static_cast<std::size_t>(link.to)]});
-    }
-    for (const Bytes& bytes : grid.world().gather_bytes(std::as_bytes(std::span(wire)), 0)) {
-      for (const WorldLink& of : rows_of<WorldLink>(bytes)) {
-        report.links.push_back({name, of.from, of.to, mine.transport, of.link.latency_microseconds,
-                                of.link.gigabytes_per_second});
-      }
-    }
-  };
-  add("tensor", grid.tensor(), tensor_ranks(at, grid.shape()));
-  add("pipeline", grid.pipeline(), pipeline_ranks(at, grid.shape()));
 }
 
 std::vector<std::pair<std::string, std::string>> effective_settings(const RunConfig& config,

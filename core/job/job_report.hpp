@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "comm/grid.hpp"
+#include "core/cluster/rank_facts.hpp"
 #include "core/config/run_config.hpp"
 #include "core/io/report.hpp"
 #include "core/job/rank_model.hpp"
@@ -17,17 +18,10 @@ namespace millrace {
 std::string describe_loading(const Comm& world, const LoadReport& mine);
 
 // Every rank's place and memory into the report: on all ranks the sizes that are the same
-// everywhere, on rank 0 the rows. Collective over the grid's world.
-void describe_ranks(const Grid& grid, const JobPlan& plan, const RankModel& rank,
-                    const KvCacheRow& memory, Report& report);
-
-// One line when tensor ranks of any replica sit on several hosts, where each layer's sums are slow;
-// else nothing. On all ranks alike. Collective over the grid's world.
-std::string slow_link_warning(const Grid& grid);
-
-// Measures the ways between the ranks of every tensor and pipeline group, into rank 0's report.
-// Takes some milliseconds in which nothing else should run. Collective over the grid's world.
-void add_links(const Grid& grid, Report& report);
+// everywhere, on rank 0 the rows; `facts` of all ranks are needed there alone. Collective over the
+// grid's world.
+void describe_ranks(const Grid& grid, const JobPlan& plan, const std::vector<RankFacts>& facts,
+                    const RankModel& rank, const KvCacheRow& memory, Report& report);
 
 // The flags as given, and what was chosen for those that were left open.
 std::vector<std::pair<std::string, std::string>> effective_settings(const RunConfig& config,

@@ -51,6 +51,8 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
     plan.sampling = sampling_defaults(
         config.sampling, plan.files.is_gguf() ? std::filesystem::path()
                                               : plan.files.folder / "generation_config.json");
+  });
+  agree(world, [&] {
     plan.device = choose_device(config.engine.device, node);
     memory_bytes = memory_of_rank(plan.device, node, config.engine);
   });

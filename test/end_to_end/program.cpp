@@ -44,12 +44,27 @@ struct Stream {
 
 std::vector<std::string> command_of(const Launch& launch) {
   std::vector<std::string> command;
+  const std::string program = std::string(MILLRACE_BINARY_DIR) + "/" + launch.program;
+  const auto add = [&](std::initializer_list<std::string> words) {
+    command.insert(command.end(), words);
+  };
+  const auto add_program = [&](const std::string& path) {
+    command.push_back(path);
+    command.insert(command.end(), launch.arguments.begin(), launch.arguments.end());
+  };
+  const bool is_last_alone = !launch.last_program.empty() || !launch.last_folder.empty();
   if (launch.ranks > 0) {
-    command = {MILLRACE_MPIEXEC,  "-n",        std::to_string(launch.ranks),
-               "--oversubscribe", "--bind-to", "none"};
+    add({MILLRACE_MPIEXEC, "--oversubscribe", "--bind-to", "none", "-n",
+         std::to_string(launch.ranks - (is_last_alone ? 1 : 0))});
   }
-  command.push_back(std::string(MILLRACE_BINARY_DIR) + "/" + launch.program);
-  command.insert(command.end(), launch.arguments.begin(), launch.arguments.end());
+  add_program(program);
+  if (is_last_alone) {
+    add({":", "-n", "1"});
+    if (!launch.last_folder.empty()) {
+      add({"-wdir", launch.last_folder});
+    }
+    add_program(launch.last_program.empty() ? program : launch.last_program);
+  }
   return command;
 }
 

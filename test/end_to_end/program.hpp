@@ -29,6 +29,9 @@ struct Launch {
   // Called every few milliseconds while the program runs, with its process id (mpirun's, under
   // mpirun) and the seconds since it was started.
   std::function<void(int process, double seconds)> meanwhile = {};
+  // What the last rank alone runs, and in which folder: a host that is not as the others.
+  std::string last_program = {};
+  std::string last_folder = {};
 };
 
 Outcome run(const Launch& launch);

@@ -1,0 +1,58 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
+
+#include "comm/hosts.hpp"
+#include "core/cluster/rank_facts.hpp"
+#include "core/io/crc32c.hpp"
+#include "core/io/report.hpp"
+#include "kernels/base/error.hpp"
+
+namespace millrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t end_bytes = 64 << 10;
+
+std::string file_fact(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  const auto size = static_cast<std::int64_t>(file.tellg());
+  const std::int64_t count = std::min(size, end_bytes);
+  std::uint32_t sum = 0;
+  for (const std::int64_t begin : {std::int64_t{0}, size - count}) {
+    std::vector<char> bytes(static_cast<std::size_t>(std::max<std::int64_t>(count, 0)));
+    file.seekg(begin);
+    if (!file.read(bytes.data(), count)) {
+      throw UserError("--model: cannot read '{}' on host {}: {}", path.string(), host_name(),
+                      std::strerror(errno));
+    }
+    sum = crc32c(std::as_bytes(std::span(bytes)), sum);
+  }
+  return fmt::format("{} bytes, checksum {:08x}", with_commas(size), sum);
+}
+
+// What the engine and the tokenizer read of a folder.
+bool is_read(const fs::path& file) {
+  static constexpr std::array<std::string_view, 4> endings = {".json", ".safetensors", ".jinja",
+                                                              ".txt"};
+  return std::ranges::find(endings, file.extension().string()) != endings.end();
+}
+
+}  // namespace
+
+std::map<std::string, std::string> model_facts(const ModelFiles& files) {
+  if (files.is_gguf()) return {{files.gguf.filename().string(), file_fact(files.gguf)}};
+  std::map<std::string, std::string> facts;
+  for (const auto& entry : fs::directory_iterator(files.folder)) {
+    if (entry.is_regular_file() && is_read(entry.path())) {
+      facts.emplace(entry.path().filename().string(), file_fact(entry.path()));
+    }
+  }
+  return facts;
+}
+
+}  // namespace millrace
