@@ -5,24 +5,22 @@
 
 namespace millrace {
 
-void activation(const TensorView& out, const TensorView& x, Activation kind, Stream stream) {
+void activation(const LinearInput& out, const TensorView& x, Activation kind, Stream stream) {
   constexpr auto op = "activation";
   check_activation(op, "x", x, {-1, -1});
-  check_tensor(op, "out", out, x.dtype(), {x.size(0), x.size(1)});
-  check_activation(op, "out", out, {-1, -1});
-  check_device(op, stream, {{"x", x}, {"out", out}});
-  if (out.numel() == 0) return;
+  check_linear_input(op, "out", out, x.dtype(), x.size(0), x.size(1));
+  check_device(op, stream, {{"x", x}, {"out", out.values}, {"scales", out.scales}});
+  if (x.numel() == 0) return;
   MILLRACE_DISPATCH(stream.device, activation, out, x, kind, stream);
 }
 
-void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind,
+void gated_activation(const LinearInput& out, const TensorView& gate_up, Activation kind,
                       Stream stream) {
   constexpr auto op = "gated_activation";
-  check_activation(op, "out", out, {-1, -1});
-  check_tensor(op, "gate_up", gate_up, out.dtype(), {out.size(0), 2 * out.size(1)});
-  check_activation(op, "gate_up", gate_up, {-1, -1});
-  check_device(op, stream, {{"gate_up", gate_up}, {"out", out}});
-  if (out.numel() == 0) return;
+  check_linear_input(op, "out", out, gate_up.dtype(), -1, -1);
+  check_activation(op, "gate_up", gate_up, {out.size(0), 2 * out.size(1)});
+  check_device(op, stream, {{"gate_up", gate_up}, {"out", out.values}, {"scales", out.scales}});
+  if (gate_up.numel() == 0) return;
   MILLRACE_DISPATCH(stream.device, gated_activation, out, gate_up, kind, stream);
 }
 

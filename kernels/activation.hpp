@@ -5,6 +5,7 @@
 
 #include "kernels/base/stream.hpp"
 #include "kernels/base/tensor.hpp"
+#include "kernels/linear_input.hpp"
 
 namespace millrace {
 
@@ -15,11 +16,13 @@ namespace millrace {
 // quick_gelu  x / (1 + exp(-1.702 x))
 enum class Activation : std::uint8_t { silu, gelu_tanh, gelu_erf, relu, quick_gelu };
 
-// out = f(x), both [tokens, n] activations; rows may be strided; out may be x.
-void activation(const TensorView& out, const TensorView& x, Activation kind, Stream stream);
+// out = f(x), both [tokens, n] activations; rows may be strided; out may be x. A quantized out is
+// quantize() of f(x), which is not rounded to the activations' dtype before.
+void activation(const LinearInput& out, const TensorView& x, Activation kind, Stream stream);
 
-// out[t, j] = f(gate_up[t, j]) * gate_up[t, n + j]; out [tokens, n], gate_up [tokens, 2 n].
-void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind,
+// out[t, j] = f(gate_up[t, j]) * gate_up[t, n + j]; out [tokens, n], also quantized; gate_up
+// [tokens, 2 n].
+void gated_activation(const LinearInput& out, const TensorView& gate_up, Activation kind,
                       Stream stream);
 
 // x = softcap > 0 ? softcap * tanh(scale * x / softcap) : scale * x, in place on [rows, n] f32

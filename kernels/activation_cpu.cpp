@@ -1,8 +1,10 @@
 // Rows are spread over threads; the functions are vectors (kernels/simd/activation_tiles.hpp) but
 // for the error function, which the C library computes.
 #include <cmath>
+#include <vector>
 
 #include "kernels/activation.hpp"
+#include "kernels/quantize.hpp"
 #include "kernels/simd/activation_tiles.hpp"
 #include "kernels/simd/isa.hpp"
 
@@ -45,20 +47,30 @@ float* row(const TensorView& tensor, std::int64_t t) {
   return tensor.as<float>() + t * tensor.stride(0);
 }
 
-}  // namespace
-
-void activation(const TensorView& out, const TensorView& x, Activation kind, Stream) {
-  const ActivationTiles::Map f = function_of(kind);
-#pragma omp parallel for schedule(static) if (out.size(0) > 1)
-  for (std::int64_t t = 0; t < out.size(0); ++t) f(row(out, t), row(x, t), nullptr, out.size(1));
+// Row t of `out`, whatever its form: f(x), times `up` when there is one.
+void map_into(const LinearInput& out, std::int64_t t, ActivationTiles::Map f, const float* x,
+              const float* up) {
+  if (!out.is_quantized()) return f(row(out.values, t), x, up, out.size(1));
+  thread_local std::vector<float> values;
+  values.resize(static_cast<std::size_t>(out.size(1)));
+  f(values.data(), x, up, out.size(1));
+  quantize_row(out, t, values.data());
 }
 
-void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind, Stream) {
+}  // namespace
+
+void activation(const LinearInput& out, const TensorView& x, Activation kind, Stream) {
+  const ActivationTiles::Map f = function_of(kind);
+#pragma omp parallel for schedule(static) if (out.size(0) > 1)
+  for (std::int64_t t = 0; t < out.size(0); ++t) map_into(out, t, f, row(x, t), nullptr);
+}
+
+void gated_activation(const LinearInput& out, const TensorView& gate_up, Activation kind, Stream) {
   const ActivationTiles::Map f = function_of(kind);
   const std::int64_t n = out.size(1);
 #pragma omp parallel for schedule(static) if (out.size(0) > 1)
   for (std::int64_t t = 0; t < out.size(0); ++t) {
-    f(row(out, t), row(gate_up, t), row(gate_up, t) + n, n);
+    map_into(out, t, f, row(gate_up, t), row(gate_up, t) + n);
   }
 }
 

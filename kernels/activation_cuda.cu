@@ -2,6 +2,7 @@
 #include "kernels/activation.hpp"
 
 #include "kernels/base/cuda_map.cuh"
+#include "kernels/quantize_cuda.cuh"
 
 namespace millrace::cuda {
 namespace {
@@ -22,19 +23,31 @@ __device__ float activate(float x) {
   }
 }
 
+template <typename T, int N>
+__device__ void store_rounded(T* to, const float (&y)[N]) {
+  Pack<T, N> pack;
+#pragma unroll
+  for (int i = 0; i < N; ++i) pack.values[i] = from_float<T>(y[i]);
+  store_pack(to, pack);
+}
+
+// Each maps a row to a plain `out` (apply), or hands its values to be quantized.
 template <typename T, Activation kind>
 struct Activate {
   Rows<T> out;
   Rows<const T> x;
 
   template <int N>
-  __device__ void apply(std::int64_t row, int column) const {
-    Pack<T, N> pack = load_pack<T, N>(x.row(row) + column);
+  __device__ void values(std::int64_t row, int column, float (&y)[N]) const {
+    const Pack<T, N> pack = load_pack<T, N>(x.row(row) + column);
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      pack.values[i] = from_float<T>(activate<kind>(to_float(pack.values[i])));
-    }
-    store_pack(out.row(row) + column, pack);
+    for (int i = 0; i < N; ++i) y[i] = activate<kind>(to_float(pack.values[i]));
+  }
+  template <int N>
+  __device__ void apply(std::int64_t row, int column) const {
+    float y[N];
+    values(row, column, y);
+    store_rounded(out.row(row) + column, y);
   }
 };
 
@@ -45,16 +58,20 @@ struct GatedActivate {
   std::int64_t n;
 
   template <int N>
-  __device__ void apply(std::int64_t row, int column) const {
-    const T* gate = gate_up.row(row) + column;
-    Pack<T, N> pack = load_pack<T, N>(gate);
-    const Pack<T, N> up = load_pack<T, N>(gate + n);
+  __device__ void values(std::int64_t row, int column, float (&y)[N]) const {
+    const T* from = gate_up.row(row) + column;
+    const Pack<T, N> gate = load_pack<T, N>(from);
+    const Pack<T, N> up = load_pack<T, N>(from + n);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      pack.values[i] =
-          from_float<T>(activate<kind>(to_float(pack.values[i])) * to_float(up.values[i]));
+      y[i] = activate<kind>(to_float(gate.values[i])) * to_float(up.values[i]);
     }
-    store_pack(out.row(row) + column, pack);
+  }
+  template <int N>
+  __device__ void apply(std::int64_t row, int column) const {
+    float y[N];
+    values(row, column, y);
+    store_rounded(out.row(row) + column, y);
   }
 };
 
@@ -92,30 +109,42 @@ void with_activation(Activation kind, Body&& body) {
   }
 }
 
+template <typename T>
+Rows<T> plain_rows(const LinearInput& out) {
+  return out.is_quantized() ? Rows<T>{nullptr, 0} : rows_of<T>(out.values);
+}
+
+// `packed`: the rows that the functor reads are aligned.
+template <typename T, typename Functor>
+void map_rows_into(const char* op, const Functor& functor, const LinearInput& out, bool packed,
+                   Stream stream) {
+  if (out.is_quantized()) return quantize_map<pack_width<T>()>(op, functor, out, packed, stream);
+  map_rows<pack_width<T>()>(op, functor, out.size(0), out.size(1),
+                            packed && rows_are_packed(out.values), stream);
+}
+
 }  // namespace
 
-void activation(const TensorView& out, const TensorView& x, Activation kind, Stream stream) {
+void activation(const LinearInput& out, const TensorView& x, Activation kind, Stream stream) {
   with_float_type("activation", x.dtype(), [&](auto element) {
     using T = decltype(element);
     with_activation(kind, [&](auto constant) {
-      const Activate<T, decltype(constant)::value> functor{rows_of<T>(out), rows_of<const T>(x)};
-      map_rows<pack_width<T>()>("activation", functor, x.size(0), x.size(1),
-                                rows_are_packed(out) && rows_are_packed(x), stream);
+      const Activate<T, decltype(constant)::value> functor{plain_rows<T>(out), rows_of<const T>(x)};
+      map_rows_into<T>("activation", functor, out, rows_are_packed(x), stream);
     });
   });
 }
 
-void gated_activation(const TensorView& out, const TensorView& gate_up, Activation kind,
+void gated_activation(const LinearInput& out, const TensorView& gate_up, Activation kind,
                       Stream stream) {
-  with_float_type("gated_activation", out.dtype(), [&](auto element) {
+  with_float_type("gated_activation", gate_up.dtype(), [&](auto element) {
     using T = decltype(element);
     const std::int64_t n = out.size(1);
-    const bool packed =
-        rows_are_packed(out) && rows_are_packed(gate_up) && n % pack_width<T>() == 0;
+    const bool packed = rows_are_packed(gate_up) && n % pack_width<T>() == 0;
     with_activation(kind, [&](auto constant) {
-      const GatedActivate<T, decltype(constant)::value> functor{rows_of<T>(out),
+      const GatedActivate<T, decltype(constant)::value> functor{plain_rows<T>(out),
                                                                 rows_of<const T>(gate_up), n};
-      map_rows<pack_width<T>()>("gated_activation", functor, out.size(0), n, packed, stream);
+      map_rows_into<T>("gated_activation", functor, out, packed, stream);
     });
   });
 }

@@ -1,8 +1,10 @@
 // Packing into column panels, and the plain product: three loops, the oracle of linear_fast.cpp.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/linear.hpp"
+#include "kernels/quantize.hpp"
 
 namespace millrace::cpu {
 namespace {
@@ -36,6 +38,15 @@ float widen(float value) { return value; }
 float widen(Half value) { return to_float(value); }
 float widen(Bfloat16 value) { return to_float(value); }
 
+float widen(Fp8E4m3 value) { return to_float(value); }
+
+// What element [j, c] of the weight is multiplied with.
+float scale_of(const LinearWeight& w, std::int64_t j, std::int64_t c) {
+  const float* scales = w.scales->as<float>();
+  if (w.scaling() == Fp8Scaling::rows) return scales[j];
+  return scales[j / scale_block * w.scales->size(1) + c / scale_block];
+}
+
 template <typename T>
 void multiply(const TensorView& out, const TensorView& x, const LinearWeight& w, const float* bias,
               bool accumulate) {
@@ -45,7 +56,11 @@ void multiply(const TensorView& out, const TensorView& x, const LinearWeight& w,
     for (std::int64_t j = 0; j < w.n; ++j) {
       const T* column = w.data->as<T>() + (j / width) * w.k * width + j % width;
       float sum = (accumulate ? out_row[j] : 0.0F) + (bias != nullptr ? bias[j] : 0.0F);
-      for (std::int64_t c = 0; c < w.k; ++c) sum += x_row[c] * widen(column[c * width]);
+      for (std::int64_t c = 0; c < w.k; ++c) {
+        float weight = widen(column[c * width]);
+        if constexpr (std::is_same_v<T, Fp8E4m3>) weight *= scale_of(w, j, c);
+        sum += x_row[c] * weight;
+      }
       out_row[j] = sum;
     }
   }
@@ -61,15 +76,38 @@ LinearWeight pack_linear(const TensorView& w, Device device, Stream) {
   if (w.dtype() == DType::f32) pack<float>(w, packed.data);
   if (w.dtype() == DType::bf16) pack<Bfloat16>(w, packed.data);
   if (w.dtype() == DType::f16) pack<Half>(w, packed.data);
+  if (w.dtype() == DType::fp8_e4m3) pack<Fp8E4m3>(w, packed.data);
   return packed;
 }
 
-void linear_plain(const TensorView& out, const TensorView& x, const LinearWeight& w,
+LinearWeight pack_linear_fp8(const TensorView& w, const TensorView& scales, float input_scale,
+                             Device device, Stream stream) {
+  LinearWeight packed = cpu::pack_linear(w, device, stream);
+  packed.scales = scales.rank() == 1 ? Tensor(DType::f32, device, {scales.size(0)})
+                                     : Tensor(DType::f32, device, {scales.size(0), scales.size(1)});
+  std::memcpy(packed.scales->data(), scales.data(), scales.bytes());
+  packed.input_scale = input_scale;
+  return packed;
+}
+
+LinearWeight quantize_linear(const TensorView& w, Device device, Stream stream) {
+  const Tensor values(DType::fp8_e4m3, device, {w.size(0), w.size(1)});
+  const Tensor scales(DType::f32, device, {w.size(0)});
+  cpu::quantize({values, scales}, w, stream);
+  return cpu::pack_linear_fp8(values, scales, 0, device, stream);
+}
+
+void linear_plain(const TensorView& out, const LinearInput& x, const LinearWeight& w,
                   const TensorView& bias, bool accumulate, Stream) {
   const float* bias_data = bias.data() != nullptr ? bias.as<float>() : nullptr;
-  if (w.dtype() == DType::f32) multiply<float>(out, x, w, bias_data, accumulate);
-  if (w.dtype() == DType::bf16) multiply<Bfloat16>(out, x, w, bias_data, accumulate);
-  if (w.dtype() == DType::f16) multiply<Half>(out, x, w, bias_data, accumulate);
+  if (w.dtype() == DType::f32) multiply<float>(out, x.values, w, bias_data, accumulate);
+  if (w.dtype() == DType::bf16) multiply<Bfloat16>(out, x.values, w, bias_data, accumulate);
+  if (w.dtype() == DType::f16) multiply<Half>(out, x.values, w, bias_data, accumulate);
+  if (w.dtype() == DType::fp8_e4m3) {
+    const Tensor wide(DType::f32, Device::cpu(), {x.size(0), x.size(1)});
+    dequantize(x, wide->as<float>());
+    multiply<Fp8E4m3>(out, wide, w, bias_data, accumulate);
+  }
 }
 
 }  // namespace millrace::cpu

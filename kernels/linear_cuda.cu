@@ -1,6 +1,8 @@
 // Matrix products by cuBLASLt. It thinks in columns: our row-major out [m, n] = x [m, k] * w [n,
 // k]^T is its column-major out^T [n, m] = (w^T)^T [n, k] * x^T [k, m], with no copy of anything.
-// f32 products are f32 throughout (never tf32); 16-bit ones sum in f32.
+// f32 products are f32 throughout (never tf32); 16-bit ones sum in f32. fp8 products with scales of
+// rows use the tensor cores' own, narrower sums over k ("fast accumulation"); with scales of blocks
+// the library adds up in f32 every 128 inputs.
 #include "kernels/linear.hpp"
 
 #include <algorithm>
@@ -10,6 +12,8 @@
 #include "kernels/base/cuda_map.cuh"
 #include "kernels/base/cuda_scratch.hpp"
 #include "kernels/linear_cuda.cuh"
+#include "kernels/linear_errors.hpp"
+#include "kernels/quantize.hpp"
 
 namespace millrace::cuda {
 namespace {
@@ -37,6 +41,8 @@ cudaDataType_t data_type(DType dtype) {
       return CUDA_R_16F;
     case DType::bf16:
       return CUDA_R_16BF;
+    case DType::fp8_e4m3:
+      return CUDA_R_8F_E4M3;
     default:
       throw_no_kernel("linear", dtype);
   }
@@ -61,7 +67,19 @@ struct Description {
     if (key.bias) {
       set(&operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(&operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
-      set(&operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(key.dtype));
+      set(&operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(key.out_dtype));
+    }
+    if (key.scaling != Fp8Scaling::none) {
+      const bool rows = key.scaling == Fp8Scaling::rows;
+      set(&operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
+          rows ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
+               : CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F);
+      set(&operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE,
+          rows ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
+               : CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F);
+      set(&operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, product.w_scales);
+      set(&operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, product.x_scales);
+      set(&operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<std::int8_t>(rows ? 1 : 0));
     }
     const auto layout = [](cublasLtMatrixLayoutOpaque_t& matrix, DType dtype, std::int64_t rows,
                            std::int64_t columns, std::int64_t stride) {
@@ -76,39 +94,8 @@ struct Description {
   }
 };
 
-template <typename T>
-struct AddBias {
-  Rows<float> out;
-  const T* bias;
-
-  template <int N>
-  __device__ void apply(std::int64_t row, int column) const {
-    float* to = out.row(row) + column;
-#pragma unroll
-    for (int i = 0; i < N; ++i) to[i] += to_float(bias[column + i]);
-  }
-};
-
-}  // namespace
-
-std::int64_t row_bucket(std::int64_t m) {
-  std::int64_t step = 1;
-  if (m > 2048) {
-    step = 2048;
-  } else if (m > 512) {
-    step = 256;
-  } else if (m > 64) {
-    step = 32;
-  } else if (m > 16) {
-    step = 16;
-  } else {
-    while (step < m) step *= 2;
-  }
-  return ceil_div(m, step) * step;
-}
-
-Candidates find_algorithms(const Product& product, int most, Device device) {
-  Description description(product);
+// What the library proposes for a product like `product` that is described so.
+Candidates proposals(Description& description, const Product& product, int most, Device device) {
   cublasLtMatmulPreferenceOpaque_t preference;
   cublas_check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -123,14 +110,89 @@ Candidates find_algorithms(const Product& product, int most, Device device) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment);
+  Candidates found;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle_of(device), &description.operation, &description.w, &description.x, &description.out,
+      &description.out, &preference, most, found.results, &found.count);
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) cublas_check(status, "cublasLtMatmulAlgoGetHeuristic");
+  return found;
+}
+
+// Drops the algorithms that do not do the product described so.
+void keep_working(Candidates& candidates, Description& description, Device device) {
+  int kept = 0;
+  for (int i = 0; i < candidates.count; ++i) {
+    cublasLtMatmulHeuristicResult_t checked{};
+    const cublasStatus_t status = cublasLtMatmulAlgoCheck(
+        handle_of(device), &description.operation, &description.w, &description.x, &description.out,
+        &description.out, &candidates.results[i].algo, &checked);
+    if (status != CUBLAS_STATUS_SUCCESS || checked.workspaceSize > workspace_bytes) continue;
+    candidates.results[kept++] = candidates.results[i];
+  }
+  candidates.count = kept;
+}
+
+template <typename Out, typename T>
+struct AddBias {
+  Rows<Out> out;
+  const T* bias;
+
+  template <int N>
+  __device__ void apply(std::int64_t row, int column) const {
+    Out* to = out.row(row) + column;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      to[i] = from_float<Out>(to_float(to[i]) + to_float(bias[column + i]));
+    }
+  }
+};
+
+void add_bias(const TensorView& out, const TensorView& bias, Stream stream) {
+  with_float_type("linear", out.dtype(), [&](auto to) {
+    with_float_type("linear", bias.dtype(), [&](auto element) {
+      using Out = decltype(to);
+      using T = decltype(element);
+      const AddBias<Out, T> functor{rows_of<Out>(out), static_cast<const T*>(bias.data())};
+      map_rows<1>("add_bias", functor, out.size(0), out.size(1), false, stream);
+    });
+  });
+}
+
+// What cuBLASLt asks of an fp8 product.
+void check_fp8(std::int64_t n, std::int64_t k, Device device) {
+  const int capability = compute_capability(device);
+  if (capability != 90) throw_no_fp8(capability);
+  if (k % 16 != 0 || n % 8 != 0) throw_fp8_shape(n, k);
+}
+
+}  // namespace
+
+bool fuses_bias(DType out_dtype, DType x_dtype, Fp8Scaling scaling) {
+  return scaling == Fp8Scaling::none ? out_dtype == x_dtype : out_dtype != DType::f32;
+}
+
+Candidates find_algorithms(const Product& product, int most, Device device) {
+  Description description(product);
   Candidates candidates;
-  cublas_check(cublasLtMatmulAlgoGetHeuristic(
-                   handle_of(device), &description.operation, &description.w, &description.x,
-                   &description.out, &description.out, &preference,
-                   std::min(most, Candidates::most), candidates.results, &candidates.count),
-               "cublasLtMatmulAlgoGetHeuristic");
-  if (candidates.count == 0)
+  if (product.key.scaling == Fp8Scaling::rows) {
+    // With scales of rows the library proposes one algorithm, made for many rows of x. Those that
+    // it proposes for a scale of the whole tensor do scales of rows too, up to a third faster.
+    Description whole(product);
+    set(&whole.operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
+        CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F);
+    set(&whole.operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE,
+        CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F);
+    candidates = proposals(whole, product, most, device);
+    keep_working(candidates, description, device);
+  }
+  if (candidates.count < most) {
+    const Candidates own = proposals(description, product, most - candidates.count, device);
+    std::copy_n(own.results, own.count, candidates.results + candidates.count);
+    candidates.count += own.count;
+  }
+  if (candidates.count == 0) {
     cublas_check(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
+  }
   return candidates;
 }
 
@@ -148,7 +210,10 @@ bool run_product(const Product& product, const cublasLtMatmulAlgo_t& algorithm, 
 }
 
 LinearWeight pack_linear(const TensorView& w, Device device, Stream stream) {
-  LinearWeight packed{Tensor(w.dtype(), device, {w.size(0), w.size(1)}), w.size(0), w.size(1)};
+  LinearWeight packed;
+  packed.data = Tensor(w.dtype(), device, {w.size(0), w.size(1)});
+  packed.n = w.size(0);
+  packed.k = w.size(1);
   const std::size_t element = size_of(w.dtype());
   const std::size_t row_bytes = static_cast<std::size_t>(w.size(1)) * element;
   if (w.numel() == 0) return packed;
@@ -161,24 +226,65 @@ LinearWeight pack_linear(const TensorView& w, Device device, Stream stream) {
   return packed;
 }
 
-void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
+LinearWeight pack_linear_fp8(const TensorView& w, const TensorView& scales, float input_scale,
+                             Device device, Stream stream) {
+  check_fp8(w.size(0), w.size(1), device);
+  LinearWeight packed = cuda::pack_linear(w, device, stream);
+  packed.input_scale = input_scale;
+  if (scales.rank() == 1) {
+    packed.scales = Tensor(DType::f32, device, {scales.size(0)});
+    copy(packed.scales, scales, stream);
+  } else {
+    const std::int64_t padded = ceil_div(scales.size(1), 4) * 4;
+    packed.scales = Tensor(DType::f32, device, {scales.size(0), padded});
+    const std::size_t row_bytes = static_cast<std::size_t>(scales.size(1)) * sizeof(float);
+    cuda_check(cudaMemcpy2DAsync(packed.scales->data(),
+                                 static_cast<std::size_t>(padded) * sizeof(float), scales.data(),
+                                 row_bytes, row_bytes, static_cast<std::size_t>(scales.size(0)),
+                                 cudaMemcpyDefault, native(stream)),
+               "cudaMemcpy2DAsync");
+  }
+  cuda::synchronize(stream);
+  return packed;
+}
+
+LinearWeight quantize_linear(const TensorView& w, Device device, Stream stream) {
+  check_fp8(w.size(0), w.size(1), device);
+  LinearWeight plain;
+  if (w.device() != device) plain = cuda::pack_linear(w, device, stream);
+  LinearWeight packed;
+  packed.data = Tensor(DType::fp8_e4m3, device, {w.size(0), w.size(1)});
+  packed.scales = Tensor(DType::f32, device, {w.size(0)});
+  packed.n = w.size(0);
+  packed.k = w.size(1);
+  cuda::quantize({packed.data, packed.scales}, w.device() == device ? w : plain.data.view(),
+                 stream);
+  cuda::synchronize(stream);  // w and its copy may die now
+  return packed;
+}
+
+void linear(const TensorView& out, const LinearInput& input, const LinearWeight& w,
             const TensorView& bias, bool accumulate, Stream stream) {
-  const bool mixed = out.dtype() != x.dtype();
+  const TensorView& x = input.values;
   const bool has_bias = bias.data() != nullptr;
+  const bool fused_bias = has_bias && fuses_bias(out.dtype(), x.dtype(), w.scaling());
   Product product{};
-  product.key = {x.size(0),
+  product.key = {w.scaling() == Fp8Scaling::blocks ? whole_groups(x.size(0)) : x.size(0),
                  w.n,
                  w.k,
                  x.dtype(),
                  out.dtype(),
-                 has_bias && !mixed,  // cuBLASLt adds only a bias of out's type
+                 fused_bias,
                  accumulate,
                  rows_are_packed(x) && rows_are_packed(out) && rows_are_packed(w.data) &&
-                     rows_are_packed(bias)};
+                     rows_are_packed(bias),
+                 w.scaling()};
   product.out = out.data();
   product.x = x.data();
   product.w = w.data->data();
   product.bias = bias.data();
+  product.x_scales = static_cast<const float*>(input.scales.data());
+  product.w_scales = static_cast<const float*>(w.scales->data());
   product.out_stride = out.stride(0);
   product.x_stride = x.stride(0);
   product.w_stride = w.k;
@@ -189,13 +295,7 @@ void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
       cublas_check(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmul");
     }
   }
-  if (has_bias && mixed) {
-    with_float_type("linear", bias.dtype(), [&](auto element) {
-      using T = decltype(element);
-      const AddBias<T> functor{rows_of<float>(out), static_cast<const T*>(bias.data())};
-      map_rows<pack_width<float>()>("add_bias", functor, out.size(0), out.size(1), false, stream);
-    });
-  }
+  if (has_bias && !fused_bias) add_bias(out, bias, stream);
 }
 
 }  // namespace millrace::cuda

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "kernels/base/cuda_types.cuh"
+#include "kernels/linear_input.hpp"
+#include "kernels/linear_tuning.hpp"
 
 namespace millrace::cuda {
 
@@ -24,6 +26,7 @@ struct ProductKey {
   DType dtype = DType::f32, out_dtype = DType::f32;
   bool bias = false, accumulate = false;
   bool packed = false;  // all operands aligned to 16 bytes
+  Fp8Scaling scaling = Fp8Scaling::none;
 
   auto operator<=>(const ProductKey&) const = default;
 };
@@ -35,11 +38,12 @@ struct Product {
   const void* x;
   const void* w;
   const void* bias;
+  const float *x_scales, *w_scales;  // of fp8
   std::int64_t out_stride, x_stride, w_stride;
 };
 
-// Row counts that share an algorithm: dense where decode batches lie, coarse beyond.
-std::int64_t row_bucket(std::int64_t m);
+// True when cuBLASLt adds the bias itself: it takes one of out's type, and not every other.
+bool fuses_bias(DType out_dtype, DType x_dtype, Fp8Scaling scaling);
 
 // Enqueues the product with this algorithm; false when cuBLASLt refuses the pair.
 bool run_product(const Product& product, const cublasLtMatmulAlgo_t& algorithm, Stream stream);

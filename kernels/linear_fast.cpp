@@ -9,10 +9,12 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <bit>
 #include <type_traits>
 #include <vector>
 
 #include "kernels/linear.hpp"
+#include "kernels/quantize.hpp"
 #include "kernels/simd/linear_tiles.hpp"
 
 namespace millrace::cpu {
@@ -69,6 +71,35 @@ void store_sums(const Product& product, const float* c, std::int64_t top, std::i
   }
 }
 
+// An fp8 number as f32, without branches, so that loops over it vectorise.
+inline float fp8_to_float(std::uint8_t bits) {
+  const std::uint32_t magnitude = bits & 0x7fU;
+  const float value = std::bit_cast<float>(magnitude << 20) * 0x1p120F;
+  const std::uint32_t wide = magnitude == 0x7fU ? 0x7fc00000U : std::bit_cast<std::uint32_t>(value);
+  return std::bit_cast<float>(wide | static_cast<std::uint32_t>(bits & 0x80U) << 24);
+}
+
+// Inputs [begin, begin + count) of a panel of fp8, times their scales.
+void widen_fp8(float* to, const LinearWeight& w, std::int64_t panel, std::int64_t begin,
+               std::int64_t count) {
+  const auto* from =
+      static_cast<const std::uint8_t*>(w.data->data()) + (panel * w.k + begin) * width;
+  const float* scales = w.scales->as<float>();
+  alignas(64) float scale[width] = {};
+  if (w.scaling() == Fp8Scaling::rows) {
+    std::copy_n(scales + panel * width, std::min(width, w.n - panel * width), scale);
+  }
+  for (std::int64_t c = 0; c < count; ++c) {
+    if (w.scaling() == Fp8Scaling::blocks && (c == 0 || (begin + c) % scale_block == 0)) {
+      const std::int64_t row = panel * width / scale_block;
+      std::fill_n(scale, width, scales[row * w.scales->size(1) + (begin + c) / scale_block]);
+    }
+    for (std::int64_t j = 0; j < width; ++j) {
+      to[c * width + j] = fp8_to_float(from[c * width + j]) * scale[j];
+    }
+  }
+}
+
 template <typename Raw>
 LinearTile<Raw> pick(const LinearTiles& tiles, DType dtype, std::int64_t rows) {
   if constexpr (std::is_same_v<Raw, float>) {
@@ -112,8 +143,11 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
                    (panel * w.k + packed.begin + block * k_block) * width;
     const char* ahead = reinterpret_cast<const char*>(b + k * width);
     constexpr std::int64_t step = width * sizeof(Raw);
-    const bool widen = !std::is_same_v<Raw, float> && last - first >= widened_tiles;
-    if constexpr (!std::is_same_v<Raw, float>) {
+    constexpr bool is_fp8 = std::is_same_v<Raw, std::uint8_t>;
+    const bool widen = is_fp8 || (!std::is_same_v<Raw, float> && last - first >= widened_tiles);
+    if constexpr (is_fp8) {
+      widen_fp8(widened, w, panel, packed.begin + block * k_block, k);
+    } else if constexpr (!std::is_same_v<Raw, float>) {
       const auto convert =
           w.dtype() == DType::bf16 ? product.tiles.widen_bf16 : product.tiles.widen_f16;
       if (widen) convert(widened, b, k * width);
@@ -128,7 +162,7 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
       const char* part = ahead + (t - first) * k * stride;
       if (widen) {
         product.tiles.f32[tiling.height(t) - 1](a, widened, k, c, width, part, stride);
-      } else {
+      } else if constexpr (!is_fp8) {
         pick<Raw>(product.tiles, w.dtype(), tiling.height(t))(a, b, k, c, width, part, stride);
       }
     }
@@ -184,12 +218,17 @@ void run(const Product& product) {
 
 }  // namespace
 
-void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
+void linear(const TensorView& out, const LinearInput& x, const LinearWeight& w,
             const TensorView& bias, bool accumulate, Stream) {
+  thread_local std::vector<float> widened;
+  if (x.is_quantized()) {
+    widened.resize(static_cast<std::size_t>(x.values.numel()));
+    dequantize(x, widened.data());
+  }
   const Product product{out.as<float>(),
                         out.stride(0),
-                        x.as<float>(),
-                        x.stride(0),
+                        x.is_quantized() ? widened.data() : x.values.as<float>(),
+                        x.is_quantized() ? x.size(1) : x.values.stride(0),
                         x.size(0),
                         w,
                         bias.data() != nullptr ? bias.as<float>() : nullptr,
@@ -197,6 +236,8 @@ void linear(const TensorView& out, const TensorView& x, const LinearWeight& w,
                         active_linear_tiles()};
   if (w.dtype() == DType::f32) {
     run<float>(product);
+  } else if (w.dtype() == DType::fp8_e4m3) {
+    run<std::uint8_t>(product);
   } else {
     run<std::uint16_t>(product);
   }

@@ -3,6 +3,8 @@
 // which it allows to be stored for the same library version.
 #include "kernels/linear_tuning.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <fstream>
@@ -36,35 +38,62 @@ std::string signature(Device device) {
   int driver = 0;
   cuda_check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   std::ostringstream text;
-  text << "millrace linear plans 1 | " << properties.name << " | driver " << driver
+  text << "millrace linear plans 2 | " << properties.name << " | driver " << driver
        << " | cublasLt " << cublasLtGetVersion();
   return text.str();
 }
 
-// Seconds do not matter, order does: the median of several runs, each after the L2 cache was
-// overwritten.
-float measure(const Product& product, const cublasLtMatmulAlgo_t& algorithm, const Tensor& evict,
-              Stream stream) {
-  constexpr int runs = 5;
-  float times[runs];
-  cudaEvent_t begin = nullptr;
-  cudaEvent_t end = nullptr;
-  cuda_check(cudaEventCreate(&begin), "cudaEventCreate");
-  cuda_check(cudaEventCreate(&end), "cudaEventCreate");
-  bool works = true;
-  for (int run = -1; run < runs && works; ++run) {  // -1 warms up
-    cuda::fill_bytes(evict->data(), run, evict->bytes(), stream);
-    cuda_check(cudaEventRecord(begin, native(stream)), "cudaEventRecord");
-    works = run_product(product, algorithm, stream);
-    cuda_check(cudaEventRecord(end, native(stream)), "cudaEventRecord");
-    cuda_check(cudaEventSynchronize(end), "cudaEventSynchronize");
-    if (run >= 0) cuda_check(cudaEventElapsedTime(&times[run], begin, end), "cudaEventElapsedTime");
+// Times products with the weight cold in the cache: L2 is overwritten before each run.
+class Stopwatch {
+ public:
+  explicit Stopwatch(Stream stream) : stream_(stream), evict_(DType::u8, stream.device, {bytes}) {
+    cuda_check(cudaEventCreate(&begin_), "cudaEventCreate");
+    cuda_check(cudaEventCreate(&end_), "cudaEventCreate");
   }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  if (!works) return std::numeric_limits<float>::infinity();
-  std::nth_element(times, times + runs / 2, times + runs);
-  return times[runs / 2];
+  ~Stopwatch() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+  // The median of several runs, in milliseconds; infinity for an algorithm that does not work, or
+  // whose first run shows that it is no rival to `best`.
+  float milliseconds(const Product& product, const cublasLtMatmulAlgo_t& algorithm, float best) {
+    constexpr int runs = 3;
+    constexpr float hopeless = 1.25F;
+    float times[runs];
+    if (!run_product(product, algorithm, stream_)) return infinity;  // and warms up
+    for (int run = 0; run < runs; ++run) {
+      cuda::fill_bytes(evict_->data(), run, evict_->bytes(), stream_);
+      cuda_check(cudaEventRecord(begin_, native(stream_)), "cudaEventRecord");
+      run_product(product, algorithm, stream_);
+      cuda_check(cudaEventRecord(end_, native(stream_)), "cudaEventRecord");
+      cuda_check(cudaEventSynchronize(end_), "cudaEventSynchronize");
+      cuda_check(cudaEventElapsedTime(&times[run], begin_, end_), "cudaEventElapsedTime");
+      if (times[0] > hopeless * best) return infinity;
+    }
+    std::nth_element(times, times + runs / 2, times + runs);
+    return times[runs / 2];
+  }
+
+  static constexpr float infinity = std::numeric_limits<float>::infinity();
+
+ private:
+  static constexpr std::int64_t bytes = std::int64_t{128} << 20;  // more than any L2 cache
+
+  Stream stream_;
+  Tensor evict_;
+  cudaEvent_t begin_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+};
+
+// Whether rows of the weight, of its input and of its output start at 16 bytes each.
+bool rows_of_are_packed(const LinearWeight& w, DType out_dtype) {
+  const auto is_whole = [](std::int64_t elements, DType dtype) {
+    return elements * static_cast<std::int64_t>(size_of(dtype)) % pack_bytes == 0;
+  };
+  return is_whole(w.k, w.dtype()) && is_whole(w.n, out_dtype);
 }
 
 }  // namespace
@@ -92,41 +121,72 @@ bool has_tuned_plan(const ProductKey& key) {
   return found != plans.end() && found->second.tuned;
 }
 
-void tune_linear(const LinearWeight& w, DType out_dtype, bool bias, bool accumulate,
-                 const std::vector<std::int64_t>& row_counts, Stream stream) {
-  constexpr std::int64_t evict_bytes = std::int64_t{128} << 20;  // more than any L2 cache
-  if (row_counts.empty()) return;
-  const std::int64_t most = row_bucket(*std::max_element(row_counts.begin(), row_counts.end()));
-  const bool fused_bias = bias && out_dtype == w.dtype();
+int tune_linear(const LinearWeight& w, DType out_dtype, bool bias, bool accumulate,
+                const std::vector<std::int64_t>& row_counts, Stream stream) {
+  const bool fused_bias = bias && fuses_bias(out_dtype, w.dtype(), w.scaling());
+  std::vector<ProductKey> wanted;
+  for (const std::int64_t rows : row_counts) {
+    const std::int64_t bucket = row_bucket(rows);
+    const ProductKey key{w.scaling() == Fp8Scaling::blocks ? whole_groups(bucket) : bucket,
+                         w.n,
+                         w.k,
+                         w.dtype(),
+                         out_dtype,
+                         fused_bias,
+                         accumulate,
+                         rows_of_are_packed(w, out_dtype),
+                         w.scaling()};
+    const bool is_again = !wanted.empty() && wanted.back() == key;
+    if (!is_again && !has_tuned_plan(key)) wanted.push_back(key);
+  }
+  if (wanted.empty()) return 0;
+  std::int64_t most = 0;
+  for (const ProductKey& key : wanted) most = std::max(most, key.m);
   const Tensor x(w.dtype(), stream.device, {most, w.k});
   const Tensor out(out_dtype, stream.device, {most, w.n});
-  const Tensor vector(w.dtype(), stream.device, {w.n});
-  const Tensor evict(DType::u8, stream.device, {evict_bytes});
+  const Tensor vector(out_dtype, stream.device, {w.n});
+  const Tensor scales(DType::f32, stream.device,
+                      {w.scaling() == Fp8Scaling::blocks ? scale_blocks(w.k) * most : most});
   // Small numbers that are not zero: products of zeros run faster than real ones.
-  cuda::fill_bytes(x->data(), 0x3c, x->bytes(), stream);
-  cuda::fill_bytes(out->data(), 0x3c, out->bytes(), stream);
-  cuda::fill_bytes(vector->data(), 0x3c, vector->bytes(), stream);
-  for (const std::int64_t rows : row_counts) {
+  for (const Tensor* tensor : {&x, &out, &vector, &scales}) {
+    cuda::fill_bytes((*tensor)->data(), 0x3c, (*tensor)->bytes(), stream);
+  }
+  Stopwatch stopwatch(stream);
+  for (const ProductKey& key : wanted) {
     Product product{};
-    product.key = {row_bucket(rows), w.n, w.k, w.dtype(), out_dtype, fused_bias, accumulate, true};
-    product.key.packed = rows_are_packed(x) && rows_are_packed(out) && rows_are_packed(w.data);
-    if (has_tuned_plan(product.key)) continue;
+    product.key = key;
     product.out = out->data();
     product.x = x->data();
     product.w = w.data->data();
     product.bias = vector->data();
+    product.x_scales = static_cast<const float*>(scales->data());
+    product.w_scales = static_cast<const float*>(w.scales->data());
     product.out_stride = w.n;
     product.x_stride = w.k;
     product.w_stride = w.k;
     const Candidates candidates = find_algorithms(product, Candidates::most, stream.device);
-    float best = std::numeric_limits<float>::infinity();
+    float best = Stopwatch::infinity;
     for (int i = 0; i < candidates.count; ++i) {
-      const float time = measure(product, candidates.results[i].algo, evict, stream);
+      const float time = stopwatch.milliseconds(product, candidates.results[i].algo, best);
       if (time >= best) continue;
       best = time;
-      remember_plan(product.key, candidates.results[i].algo, true);
+      remember_plan(key, candidates.results[i].algo, true);
     }
   }
+  return static_cast<int>(wanted.size());
+}
+
+std::string linear_plan_name(Device device) {
+  std::string name = signature(device);
+  for (char& c : name) {
+    const bool is_plain =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (!is_plain) c = '-';
+  }
+  name.erase(
+      std::unique(name.begin(), name.end(), [](char a, char b) { return a == '-' && b == '-'; }),
+      name.end());
+  return name;
 }
 
 void read_linear_plans(const std::string& path, Device device) {
@@ -138,19 +198,21 @@ void read_linear_plans(const std::string& path, Device device) {
     ProductKey key;
     int dtype = 0;
     int out_dtype = 0;
+    int scaling = 0;
     cublasLtMatmulAlgo_t algorithm{};
     fields >> key.m >> key.n >> key.k >> dtype >> out_dtype >> key.bias >> key.accumulate >>
-        key.packed;
+        key.packed >> scaling;
     for (auto& word : algorithm.data) fields >> word;
     if (!fields) continue;  // a line cut short by a full disk
     key.dtype = static_cast<DType>(dtype);
     key.out_dtype = static_cast<DType>(out_dtype);
+    key.scaling = static_cast<Fp8Scaling>(scaling);
     remember_plan(key, algorithm, true);
   }
 }
 
 void write_linear_plans(const std::string& path, Device device) {
-  const std::string unfinished = path + ".tmp";
+  const std::string unfinished = path + "." + std::to_string(getpid());
   {
     std::ofstream file(unfinished);
     file << signature(device) << '\n';
@@ -159,7 +221,7 @@ void write_linear_plans(const std::string& path, Device device) {
       if (!plan.tuned) continue;
       file << key.m << ' ' << key.n << ' ' << key.k << ' ' << static_cast<int>(key.dtype) << ' '
            << static_cast<int>(key.out_dtype) << ' ' << key.bias << ' ' << key.accumulate << ' '
-           << key.packed;
+           << key.packed << ' ' << static_cast<int>(key.scaling);
       for (const auto word : plan.algorithm.data) file << ' ' << word;
       file << '\n';
     }

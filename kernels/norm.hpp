@@ -5,6 +5,7 @@
 
 #include "kernels/base/stream.hpp"
 #include "kernels/base/tensor.hpp"
+#include "kernels/linear_input.hpp"
 
 namespace millrace {
 
@@ -23,13 +24,14 @@ struct NormWeights {
 };
 
 // out[t] = norm(x[t]). out and x are [tokens, hidden]; rows may be strided; out may be x. Sums are
-// f32.
-void norm(const TensorView& out, const TensorView& x, const NormWeights& weights, Stream stream);
+// f32. A quantized out is quantize() of the norm, which is not rounded to the activations' dtype
+// before.
+void norm(const LinearInput& out, const TensorView& x, const NormWeights& weights, Stream stream);
 
 // residual += x, then out[t] = norm(residual[t]); all [tokens, hidden]. The sum is rounded to the
 // activations' dtype before it is normalised, so that add_norm equals add, then norm. out may be x
 // or residual (which then holds the norm, as models that normalise after the sum want it).
-void add_norm(const TensorView& out, const TensorView& residual, const TensorView& x,
+void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
               const NormWeights& weights, Stream stream);
 
 // residual += x; both [tokens, hidden].

@@ -2,8 +2,10 @@
 // fixed order, which compilers turn into vector code, and a smaller rounding error than one long
 // chain.
 #include <cmath>
+#include <vector>
 
 #include "kernels/norm.hpp"
+#include "kernels/quantize.hpp"
 
 namespace millrace::cpu {
 namespace {
@@ -42,21 +44,30 @@ float* row(const TensorView& tensor, std::int64_t i) {
   return tensor.as<float>() + i * tensor.stride(0);
 }
 
-}  // namespace
-
-void norm(const TensorView& out, const TensorView& x, const NormWeights& weights, Stream) {
-#pragma omp parallel for schedule(static) if (x.size(0) > 1)
-  for (std::int64_t t = 0; t < x.size(0); ++t) norm_row(row(out, t), row(x, t), weights, x.size(1));
+// Row t of `out`, whatever its form.
+void norm_into(const LinearInput& out, std::int64_t t, const float* x, const NormWeights& weights) {
+  if (!out.is_quantized()) return norm_row(row(out.values, t), x, weights, out.size(1));
+  thread_local std::vector<float> values;
+  values.resize(static_cast<std::size_t>(out.size(1)));
+  norm_row(values.data(), x, weights, out.size(1));
+  quantize_row(out, t, values.data());
 }
 
-void add_norm(const TensorView& out, const TensorView& residual, const TensorView& x,
+}  // namespace
+
+void norm(const LinearInput& out, const TensorView& x, const NormWeights& weights, Stream) {
+#pragma omp parallel for schedule(static) if (x.size(0) > 1)
+  for (std::int64_t t = 0; t < x.size(0); ++t) norm_into(out, t, row(x, t), weights);
+}
+
+void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
               const NormWeights& weights, Stream) {
 #pragma omp parallel for schedule(static) if (x.size(0) > 1)
   for (std::int64_t t = 0; t < x.size(0); ++t) {
     float* sum = row(residual, t);
     const float* term = row(x, t);
     for (std::int64_t i = 0; i < x.size(1); ++i) sum[i] += term[i];
-    norm_row(row(out, t), sum, weights, x.size(1));
+    norm_into(out, t, sum, weights);
   }
 }
 

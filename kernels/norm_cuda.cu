@@ -2,14 +2,16 @@
 // memory is read once and written once; any other row is read again from memory.
 #include "kernels/base/cuda_map.cuh"
 #include "kernels/norm.hpp"
+#include "kernels/quantize_cuda.cuh"
 
 namespace millrace::cuda {
 namespace {
 
 template <typename T>
 struct NormArgs {
-  Rows<T> out;
-  Rows<T> residual;  // data is nullptr without the sum
+  Rows<T> out;              // unless quantized
+  QuantizedRows quantized;  // of kernels that quantize
+  Rows<T> residual;         // data is nullptr without the sum
   Rows<const T> x;
   const T* weight;
   const T* bias;  // nullptr for none
@@ -33,7 +35,7 @@ __device__ float2 row_moments(float sum, SquaresAround&& squares_around, int hid
 constexpr int max_threads(int packs) { return packs > 2 ? 512 : 1024; }
 
 // packs: how many packs of a row one thread holds.
-template <typename T, NormKind kind, int packs>
+template <typename T, NormKind kind, bool quantize, int packs>
 __global__ void __launch_bounds__(max_threads(packs)) norm_in_registers(NormArgs<T> args) {
   constexpr int width = pack_width<T>();
   __shared__ float scratch[warp_size];
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(max_threads(packs)) norm_in_registers(NormArgs
   };
   const float2 moments = row_moments<kind>(sum, squares_around, args.hidden, args.eps, scratch);
 
-  T* out = args.out.row(row);
+  [[maybe_unused]] float y[packs][width] = {};
 #pragma unroll
   for (int p = 0; p < packs; ++p) {
     const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
@@ -94,18 +96,19 @@ __global__ void __launch_bounds__(max_threads(packs)) norm_in_registers(NormArgs
     Pack<T, width> result;
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      float y = (to_float(held[p].values[i]) - moments.x) * moments.y *
+      y[p][i] = (to_float(held[p].values[i]) - moments.x) * moments.y *
                 (to_float(weight.values[i]) + args.weight_offset);
-      if (args.bias != nullptr) y += to_float(bias.values[i]);
-      result.values[i] = from_float<T>(y);
+      if (args.bias != nullptr) y[p][i] += to_float(bias.values[i]);
+      result.values[i] = from_float<T>(y[p][i]);
     }
-    store_pack(out + index * width, result);
+    if constexpr (!quantize) store_pack(args.out.row(row) + index * width, result);
   }
+  if constexpr (quantize) quantize_row(args.quantized, row, args.hidden, y, scratch);
 }
 
 // Any width and alignment. Each thread reads back only what it wrote itself, so out may be x or
 // residual.
-template <typename T, NormKind kind>
+template <typename T, NormKind kind, bool quantize>
 __global__ void norm_from_memory(NormArgs<T> args) {
   __shared__ float scratch[warp_size];
   const std::int64_t row = blockIdx.x;
@@ -129,23 +132,31 @@ __global__ void norm_from_memory(NormArgs<T> args) {
   };
   const float2 moments = row_moments<kind>(sum, squares_around, args.hidden, args.eps, scratch);
 
-  T* out = args.out.row(row);
-  for (int i = static_cast<int>(threadIdx.x); i < args.hidden; i += static_cast<int>(blockDim.x)) {
-    float y = (to_float(summed[i]) - moments.x) * moments.y *
-              (to_float(args.weight[i]) + args.weight_offset);
-    if (args.bias != nullptr) y += to_float(args.bias[i]);
-    out[i] = from_float<T>(y);
+  const auto value = [&](int i) {
+    const float y = (to_float(summed[i]) - moments.x) * moments.y *
+                    (to_float(args.weight[i]) + args.weight_offset);
+    return args.bias == nullptr ? y : y + to_float(args.bias[i]);
+  };
+  if constexpr (quantize) {
+    __syncthreads();  // threads ask for elements of the sum that others wrote
+    quantize_row_from(args.quantized, row, args.hidden, value, scratch);
+  } else {
+    T* out = args.out.row(row);
+    for (int i = static_cast<int>(threadIdx.x); i < args.hidden;
+         i += static_cast<int>(blockDim.x)) {
+      out[i] = from_float<T>(value(i));
+    }
   }
 }
 
-template <typename T, NormKind kind>
+template <typename T, NormKind kind, bool quantize>
 void launch(const NormArgs<T>& args, std::int64_t rows, bool packed, cudaStream_t stream) {
   constexpr int width = pack_width<T>();
   constexpr int max_packs = 8;
   const auto grid = static_cast<unsigned>(rows);
   const int pack_count = args.hidden / width;
   if (!packed || args.hidden % width != 0 || pack_count > max_packs * max_threads(max_packs)) {
-    norm_from_memory<T, kind><<<grid, 256, 0, stream>>>(args);
+    norm_from_memory<T, kind, quantize><<<grid, 256, 0, stream>>>(args);
     return check_launch("norm_from_memory");
   }
   // Two packs a thread keep enough loads in flight with few registers; more only for very long
@@ -154,24 +165,26 @@ void launch(const NormArgs<T>& args, std::int64_t rows, bool packed, cudaStream_
   const auto threads =
       static_cast<unsigned>(ceil_div(ceil_div(pack_count, packs), warp_size) * warp_size);
   if (packs == 1) {
-    norm_in_registers<T, kind, 1><<<grid, threads, 0, stream>>>(args);
+    norm_in_registers<T, kind, quantize, 1><<<grid, threads, 0, stream>>>(args);
   } else if (packs == 2) {
-    norm_in_registers<T, kind, 2><<<grid, threads, 0, stream>>>(args);
+    norm_in_registers<T, kind, quantize, 2><<<grid, threads, 0, stream>>>(args);
   } else {
-    norm_in_registers<T, kind, max_packs><<<grid, threads, 0, stream>>>(args);
+    norm_in_registers<T, kind, quantize, max_packs><<<grid, threads, 0, stream>>>(args);
   }
   check_launch("norm_in_registers");
 }
 
-void normalise(const TensorView& out, const TensorView* residual, const TensorView& x,
+void normalise(const LinearInput& out, const TensorView* residual, const TensorView& x,
                const NormWeights& weights, Stream stream) {
   if (x.size(0) == 0) return;
-  const bool packed = rows_are_packed(out) && rows_are_packed(x) &&
-                      (residual == nullptr || rows_are_packed(*residual)) &&
+  const bool quantize = out.is_quantized();
+  const bool packed = (quantize ? takes_packs(out) : rows_are_packed(out.values)) &&
+                      rows_are_packed(x) && (residual == nullptr || rows_are_packed(*residual)) &&
                       rows_are_packed(weights.weight) && rows_are_packed(weights.bias);
   with_float_type("norm", x.dtype(), [&](auto element) {
     using T = decltype(element);
-    const NormArgs<T> args{rows_of<T>(out),
+    const NormArgs<T> args{quantize ? Rows<T>{nullptr, 0} : rows_of<T>(out.values),
+                           quantize ? quantized_rows(out) : QuantizedRows{},
                            residual == nullptr ? Rows<T>{nullptr, 0} : rows_of<T>(*residual),
                            rows_of<const T>(x),
                            static_cast<const T*>(weights.weight.data()),
@@ -179,10 +192,17 @@ void normalise(const TensorView& out, const TensorView* residual, const TensorVi
                            static_cast<int>(x.size(1)),
                            weights.eps,
                            weights.weight_offset};
+    const auto launch_kind = [&](auto kind) {
+      if (quantize) {
+        launch<T, kind.value, true>(args, x.size(0), packed, native(stream));
+      } else {
+        launch<T, kind.value, false>(args, x.size(0), packed, native(stream));
+      }
+    };
     if (weights.kind == NormKind::rms) {
-      launch<T, NormKind::rms>(args, x.size(0), packed, native(stream));
+      launch_kind(std::integral_constant<NormKind, NormKind::rms>{});
     } else {
-      launch<T, NormKind::layer>(args, x.size(0), packed, native(stream));
+      launch_kind(std::integral_constant<NormKind, NormKind::layer>{});
     }
   });
 }
@@ -206,11 +226,11 @@ struct Add {
 
 }  // namespace
 
-void norm(const TensorView& out, const TensorView& x, const NormWeights& weights, Stream stream) {
+void norm(const LinearInput& out, const TensorView& x, const NormWeights& weights, Stream stream) {
   normalise(out, nullptr, x, weights, stream);
 }
 
-void add_norm(const TensorView& out, const TensorView& residual, const TensorView& x,
+void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
               const NormWeights& weights, Stream stream) {
   normalise(out, &residual, x, weights, stream);
 }

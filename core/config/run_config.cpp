@@ -281,6 +281,13 @@ std::vector<Flag> model_flags(ModelConfig& config) {
       {group, "dtype", "", Kind::value, "DTYPE", "auto",
        "Of the weights: auto (the checkpoint's), float32, bfloat16 or float16.",
        into_dtype(config.dtype, false)},
+      {group, "quantization", "", Kind::value, "none|fp8", "none",
+       "fp8: quantize the layers' matrices at load, and their inputs as they come. Checkpoints "
+       "that "
+       "are in fp8 need no flag.",
+       [&config](const FlagValue& value) {
+         config.quantization = static_cast<Quantization>(value.word({"none", "fp8"}));
+       }},
       {group, "kv-cache-dtype", "", Kind::value, "DTYPE", "auto",
        "auto, float32, bfloat16, float16 or fp8.", into_dtype(config.kv_cache_dtype, true)},
       {group, "max-model-len", "", Kind::value, "N", "",

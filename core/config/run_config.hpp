@@ -15,6 +15,8 @@
 namespace millrace {
 
 enum class LoadFormat { automatic, safetensors, gguf, dummy };
+// What --quantization does to the layers' matrices when they are loaded.
+enum class Quantization { none, fp8 };
 enum class DeviceChoice { automatic, cpu, cuda };
 // Where sampling defaults come from that no flag sets: the model's generation_config.json, or
 // nowhere.
@@ -31,7 +33,8 @@ struct ModelConfig {
   std::string tokenizer;  // folder or tokenizer.json or .gguf; empty: the model's own
   LoadFormat load_format = LoadFormat::automatic;
   LoadStrategy load_strategy = LoadStrategy::automatic;
-  std::optional<DType> dtype;           // of weights; unset: the checkpoint's
+  std::optional<DType> dtype;  // of weights; unset: the checkpoint's
+  Quantization quantization = Quantization::none;
   std::optional<DType> kv_cache_dtype;  // unset: chosen with the device
   std::optional<std::int64_t>
       max_model_len;  // tokens, prompt and output; unset: the model's own limit

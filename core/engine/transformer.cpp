@@ -10,6 +10,7 @@
 #include "kernels/gather.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/quantize.hpp"
 #include "kernels/rope_cache.hpp"
 
 namespace millrace {
@@ -41,6 +42,10 @@ Transformer::Transformer(const ModelSpec& spec, const RankSlices& slices,
   update_ = make(shape.hidden);
   wide_ = make(shape.wide);
   inner_ = make(shape.inner);
+  if (shape.quantized > 0) {
+    quantized_ = Tensor(DType::fp8_e4m3, device, {shape.quantized});
+    scales_ = Tensor(DType::f32, device, {shape.scales});
+  }
   if (slices.has_head) {
     head_rows_ = make(shape.head_rows);
     if (spec.has_projections()) projected_ = make(shape.projected);
@@ -69,40 +74,79 @@ void Transformer::embed(const DeviceBatch& batch, Stream stream) {
 void Transformer::run_layers(const DeviceBatch& batch, const KvCache& cache,
                              const std::function<void()>& between_layers, Stream stream) {
   const TensorView x = hidden(batch.num_tokens());
-  const TensorView y = rows_of(normalised_, batch.num_tokens(), spec_.hidden_size);
+  const TensorView normalised = rows_of(normalised_, batch.num_tokens(), spec_.hidden_size);
   const TensorView update = rows_of(update_, batch.num_tokens(), spec_.hidden_size);
   const std::size_t layers = weights_.layers.size();
 
+  LinearInput y;
   bool y_is_ready =
       false;  // y = attention_norm(x), done with the sum at the end of the layer before
   for (std::size_t i = 0; i < layers; ++i) {
     const LayerWeights& w = weights_.layers[i];
     if (layer_spec(i).norm_before) {
       // x += attention(norm(x)); x += mlp(norm(x))
-      if (!y_is_ready) norm(y, x, w.attention_norm, stream);
+      if (!y_is_ready) {
+        y = input_of(w.qkv, normalised);
+        norm(y, x, w.attention_norm, stream);
+      }
       attention(update, y, i, batch, cache, stream);
-      all_reduce_add_norm(tensor_, y, x, update, w.mlp_norm, stream);
+      y = input_of(w.up, normalised);
+      reduce_add_norm(y, x, update, w.mlp_norm, stream);
       mlp(update, y, i, stream);
       y_is_ready = i + 1 < layers && layer_spec(i + 1).norm_before;
       if (y_is_ready) {
-        all_reduce_add_norm(tensor_, y, x, update, weights_.layers[i + 1].attention_norm, stream);
+        const LayerWeights& next = weights_.layers[i + 1];
+        y = input_of(next.qkv, normalised);
+        reduce_add_norm(y, x, update, next.attention_norm, stream);
       } else {
         tensor_.all_reduce_sum(update, stream);
         add(x, update, stream);
       }
     } else {
       // x = norm(x + attention(x)); x = norm(x + mlp(x))
-      attention(update, x, i, batch, cache, stream);
-      all_reduce_add_norm(tensor_, x, x, update, w.attention_norm, stream);
-      mlp(update, x, i, stream);
-      all_reduce_add_norm(tensor_, x, x, update, w.mlp_norm, stream);
+      attention(update, quantized_for(w.qkv, x, stream), i, batch, cache, stream);
+      reduce_add_norm(x, x, update, w.attention_norm, stream);
+      mlp(update, quantized_for(w.up, x, stream), i, stream);
+      reduce_add_norm(x, x, update, w.mlp_norm, stream);
       y_is_ready = false;
     }
     between_layers();
   }
 }
 
-void Transformer::attention(const TensorView& out, const TensorView& in, std::size_t layer,
+LinearInput Transformer::input_of(const LinearWeight& w, const TensorView& plain) const {
+  const std::int64_t rows = plain.size(0);
+  const TensorView values =
+      w.scaling() == Fp8Scaling::none ? plain : rows_of(quantized_, rows, w.k);
+  switch (w.scaling()) {
+    case Fp8Scaling::rows:
+      return {values, scales_->slice(0, 0, rows), w.input_scale};
+    case Fp8Scaling::blocks:
+      return {values, rows_of(scales_, scale_blocks(w.k), whole_groups(rows)), w.input_scale};
+    case Fp8Scaling::none:
+      break;
+  }
+  return values;
+}
+
+LinearInput Transformer::quantized_for(const LinearWeight& w, const TensorView& plain,
+                                       Stream stream) const {
+  const LinearInput input = input_of(w, plain);
+  if (input.is_quantized()) quantize(input, plain, stream);
+  return input;
+}
+
+void Transformer::reduce_add_norm(const LinearInput& y, const TensorView& x,
+                                  const TensorView& update, const NormWeights& weights,
+                                  Stream stream) const {
+  if (!y.is_quantized()) {
+    return all_reduce_add_norm(tensor_, y.values, x, update, weights, stream);
+  }
+  tensor_.all_reduce_sum(update, stream);
+  add_norm(y, x, update, weights, stream);
+}
+
+void Transformer::attention(const TensorView& out, const LinearInput& in, std::size_t layer,
                             const DeviceBatch& batch, const KvCache& cache, Stream stream) const {
   const LayerWeights& w = weights_.layers[layer];
   const AttentionSpec& spec = layer_spec(layer).attention;
@@ -124,10 +168,10 @@ void Transformer::attention(const TensorView& out, const TensorView& in, std::si
                                .softcap = spec.softcap};
   paged_attention(context, q, cache.keys(layer), cache.values(layer), batch.attention(), params,
                   stream);
-  linear(out, context, w.o, w.o_bias, false, stream);
+  linear(out, quantized_for(w.o, context, stream), w.o, w.o_bias, false, stream);
 }
 
-void Transformer::mlp(const TensorView& out, const TensorView& in, std::size_t layer,
+void Transformer::mlp(const TensorView& out, const LinearInput& in, std::size_t layer,
                       Stream stream) const {
   const LayerWeights& w = weights_.layers[layer];
   const MlpSpec& spec = layer_spec(layer).mlp;
@@ -135,7 +179,7 @@ void Transformer::mlp(const TensorView& out, const TensorView& in, std::size_t l
 
   const TensorView up = rows_of(wide_, in.size(0), spec.gated ? 2 * inner : inner);
   linear(up, in, w.up, w.up_bias, false, stream);
-  const TensorView activated = rows_of(inner_, in.size(0), inner);
+  const LinearInput activated = input_of(w.down, rows_of(inner_, in.size(0), inner));
   if (spec.gated) {
     gated_activation(activated, up, spec.activation, stream);
   } else {
@@ -170,7 +214,7 @@ TensorView Transformer::logits_of(std::int64_t rows) const {
 std::int64_t Transformer::activation_bytes() const {
   std::int64_t bytes = 0;
   for (const Tensor* t : {&hidden_, &other_hidden_, &normalised_, &update_, &wide_, &inner_,
-                          &head_rows_, &projected_, &logits_}) {
+                          &quantized_, &scales_, &head_rows_, &projected_, &logits_}) {
     if (!(*t)->empty()) bytes += static_cast<std::int64_t>((*t)->bytes());
   }
   return bytes;

@@ -52,9 +52,19 @@ class Transformer {
   std::int64_t activation_bytes() const;
 
  private:
-  void attention(const TensorView& out, const TensorView& in, std::size_t layer,
+  void attention(const TensorView& out, const LinearInput& in, std::size_t layer,
                  const DeviceBatch& batch, const KvCache& cache, Stream stream) const;
-  void mlp(const TensorView& out, const TensorView& in, std::size_t layer, Stream stream) const;
+  void mlp(const TensorView& out, const LinearInput& in, std::size_t layer, Stream stream) const;
+
+  // Where an op leaves rows that the product with `w` reads next: in `plain`, or, for an fp8
+  // weight, in the one workspace of quantized rows.
+  LinearInput input_of(const LinearWeight& w, const TensorView& plain) const;
+  // Rows that lie there already, brought to the form that `w` reads.
+  LinearInput quantized_for(const LinearWeight& w, const TensorView& plain, Stream stream) const;
+  // update = its sum over the tensor ranks; x += update; y = norm(x).
+  void reduce_add_norm(const LinearInput& y, const TensorView& x, const TensorView& update,
+                       const NormWeights& weights, Stream stream) const;
+
   const LayerSpec& layer_spec(std::size_t layer) const;
 
   const ModelSpec& spec_;
@@ -68,6 +78,8 @@ class Transformer {
   Tensor update_;      // [max_tokens, hidden]: what attention or MLP adds to the residual stream
   Tensor wide_;        // a layer's widest rows: qkv, gate and up; the narrow token embedding
   Tensor inner_;       // attention's output per head, the MLP's inner activations
+  Tensor quantized_;   // what an fp8 product reads, as fp8; with fp8 weights only
+  Tensor scales_;      // and its scales
   Tensor head_rows_;   // [max_logits_rows, hidden]
   Tensor projected_;   // [max_logits_rows, embedding_size], with projections only
   Tensor logits_;      // [max_logits_rows, vocab_padded] f32

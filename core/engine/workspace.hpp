@@ -19,11 +19,14 @@ struct WorkspaceShape {
   std::int64_t hidden_copies = 0;  // that many of them
   std::int64_t wide = 0;   // a layer's widest rows: qkv, gate and up; the narrow token embedding
   std::int64_t inner = 0;  // attention's output per head, the MLP's inner activations
+  // The widest rows that an fp8 product reads, as fp8, and their f32 scales; with fp8 weights.
+  std::int64_t quantized = 0;
+  std::int64_t scales = 0;
   std::int64_t head_rows = 0;  // [max_logits_rows, hidden]; last stage
   std::int64_t projected = 0;  // [max_logits_rows, embedding_size]; last stage, with projections
   std::int64_t logits = 0;     // [max_logits_rows, vocab_padded] f32; last stage
 
-  // Of all of them, the logits in f32 and the rest in `activation`.
+  // Of all of them, logits and scales in f32, quantized rows in bytes, the rest in `activation`.
   std::int64_t bytes(DType activation) const;
 };
 

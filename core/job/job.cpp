@@ -12,6 +12,7 @@
 #include "core/job/job_report.hpp"
 #include "core/job/journal.hpp"
 #include "core/job/log.hpp"
+#include "core/job/matmul_plans.hpp"
 #include "core/job/prompts.hpp"
 #include "core/job/replica_job.hpp"
 #include "core/job/start_check.hpp"
@@ -96,6 +97,8 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   }
   const RankModel rank = load_rank(grid, plan, config, stop);
   log_info("weights: {}", describe_loading(grid.world(), rank.weights.report));
+  prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
+  prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
   const double loaded_seconds = clock.seconds();
 
   const ReplicaOutcome outcome =

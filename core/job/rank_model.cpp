@@ -9,6 +9,7 @@
 #include "core/job/log.hpp"
 #include "core/job/stoppable_checkpoint.hpp"
 #include "core/job/weight_sharing.hpp"
+#include "core/model/quantization.hpp"
 #include "core/plan/pick_grid.hpp"
 #include "core/plan/plan_options.hpp"
 #include "core/weights/checkpoint.hpp"
@@ -48,6 +49,7 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
     plan.files = find_model(config.model.model);
     check_load_format(config.model.load_format, plan.files);
     plan.model = describe_model(plan.files);
+    if (config.model.quantization == Quantization::fp8) quantize_at_load(plan.model);
     plan.sampling = sampling_defaults(
         config.sampling, plan.files.is_gguf() ? std::filesystem::path()
                                               : plan.files.folder / "generation_config.json");

@@ -64,6 +64,8 @@ std::int64_t Config::size(const char* field, std::int64_t limit) const {
   return static_cast<std::int64_t>(*value);
 }
 
+std::size_t Config::fields() const { return values_->size(); }
+
 std::int64_t Config::size_or(const char* field, std::int64_t limit, std::int64_t otherwise) const {
   return has(field) ? size(field, limit) : otherwise;
 }

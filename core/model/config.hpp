@@ -30,6 +30,9 @@ class Config {
   // Present, null or not.
   bool states(const char* field) const;
 
+  // How many fields there are.
+  std::size_t fields() const;
+
   // Sizes: integers in [1, limit]. Without a default the field must be there.
   std::int64_t size(const char* field, std::int64_t limit) const;
   std::int64_t size_or(const char* field, std::int64_t limit, std::int64_t otherwise) const;

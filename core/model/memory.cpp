@@ -22,6 +22,13 @@ WeightRole packed_with(WeightRole role) {
   return role;
 }
 
+// As LinearWeight keeps them.
+std::int64_t scale_count(Fp8Source fp8, std::int64_t rows, std::int64_t columns, bool on_cpu) {
+  if (fp8 == Fp8Source::none) return 0;
+  if (fp8 != Fp8Source::blocks) return rows;
+  return scale_blocks(rows) * round_up(scale_blocks(columns), on_cpu ? 1 : 4);
+}
+
 }  // namespace
 
 std::int64_t weight_bytes(const ModelDescription& model, const RankSlices& slices, DType dtype,
@@ -31,6 +38,7 @@ std::int64_t weight_bytes(const ModelDescription& model, const RankSlices& slice
   struct Matrix {
     std::int64_t rows = 0;
     std::int64_t columns = 0;
+    Fp8Source fp8 = Fp8Source::none;
   };
   std::map<std::pair<int, WeightRole>, Matrix> matrices;
   std::int64_t bytes = 0;
@@ -44,10 +52,13 @@ std::int64_t weight_bytes(const ModelDescription& model, const RankSlices& slice
     Matrix& matrix = matrices[{tensor.layer, packed_with(tensor.role)}];
     matrix.rows += tensor.cut == Cut::vocab ? slices.vocab_padded : slice->rows.count;
     matrix.columns = slice->columns.count;
+    matrix.fp8 = tensor.fp8;
   }
   const std::int64_t row_unit = on_cpu ? LinearWeight::panel_width : 1;
   for (const auto& [key, matrix] : matrices) {
-    bytes += round_up(matrix.rows, row_unit) * matrix.columns * width(dtype);
+    const DType element = matrix.fp8 == Fp8Source::none ? dtype : DType::fp8_e4m3;
+    bytes += round_up(matrix.rows, row_unit) * matrix.columns * width(element);
+    bytes += scale_count(matrix.fp8, matrix.rows, matrix.columns, on_cpu) * width(DType::f32);
   }
   if (model.spec.position == PositionKind::rotary) {
     bytes += max_positions * model.spec.rotary.rotary_dim * width(DType::f32);

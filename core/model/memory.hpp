@@ -11,8 +11,8 @@
 
 namespace millrace {
 
-// Bytes that load_weights() keeps on a rank's device: matrices in `dtype` as the device packs them,
-// norms, biases and the rope table of `max_positions` rows.
+// Bytes that load_weights() keeps on a rank's device: matrices in `dtype`, or fp8 with scales, as
+// the device packs them, norms, biases and the rope table of `max_positions` rows.
 std::int64_t weight_bytes(const ModelDescription& model, const RankSlices& slices, DType dtype,
                           DeviceKind device, std::int64_t max_positions);
 

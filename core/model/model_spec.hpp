@@ -10,6 +10,7 @@
 
 #include "kernels/activation.hpp"
 #include "kernels/base/dtype.hpp"
+#include "kernels/linear_input.hpp"
 #include "kernels/norm.hpp"
 
 namespace millrace {
@@ -93,6 +94,9 @@ struct ModelSpec {
   DType dtype = DType::f32;  // of the checkpoint, what --dtype auto takes
   std::optional<std::int32_t> bos_token_id;
   std::vector<std::int32_t> eos_token_ids;
+
+  // How the layers' matrices are scaled where they are fp8; none: they are not.
+  Fp8Scaling weight_scaling = Fp8Scaling::none;
 
   // Rows and columns of weights are cut at multiples of this (128 for block-scaled storage).
   std::int64_t granule = 1;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/model/families/family.hpp"
+#include "core/model/quantization.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -27,18 +28,13 @@ constexpr std::array<std::pair<std::string_view, Describe>, 6> families{{
 }  // namespace
 
 ModelDescription describe_config(const Config& config) {
-  if (config.has("quantization_config")) {
-    const std::string method =
-        config.section("quantization_config")->text_or("quant_method", "of an unnamed method");
-    config.fail("quantization_config",
-                fmt::format("weights quantized by {} are not supported", method));
-  }
   const std::string type = config.text_or("model_type", "");
   std::vector<std::string_view> known;
   for (const auto& [name, describe] : families) {
     if (name == type) {
       ModelDescription model = describe(config);
       model.spec.architecture = type;
+      read_quantization(config, model);
       return model;
     }
     known.push_back(name);

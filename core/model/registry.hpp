@@ -8,7 +8,7 @@
 namespace millrace {
 
 // Describes the model of a config. Throws UserError listing the known types when its model_type is
-// none of them, and for configs that ask for quantized weights.
+// none of them, and naming the scheme when its weights are quantized in one that is not supported.
 ModelDescription describe_config(const Config& config);
 
 }  // namespace millrace

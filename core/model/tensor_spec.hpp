@@ -53,6 +53,14 @@ enum class Cut : std::uint8_t {
   first_rank_only,  // a bias that is added once, before the all-reduce: tensor rank 0 has it
 };
 
+// How a matrix comes to be fp8 on its device, if it does.
+enum class Fp8Source : std::uint8_t {
+  none,
+  at_load,   // quantized when it is loaded, an output feature at a time
+  channels,  // the checkpoint's elements, with a scale for each row or one for all of it
+  blocks,    // the checkpoint's elements, with a scale for each 128 x 128
+};
+
 struct TensorSpec {
   std::string name;  // in the checkpoint, without an optional prefix
   WeightRole role = WeightRole::token_embedding;
@@ -69,6 +77,13 @@ struct TensorSpec {
   // Each head's rows are stored as (0, half, 1, half + 1, ...), for a rotation of neighbouring
   // pairs (llama's q and k in GGUF); the loader brings them to halves.
   int interleaved_head_dim = 0;  // 0: not
+  Fp8Source fp8 = Fp8Source::none;
+  // The tensors with the scales of an fp8 checkpoint's weight, and with the fixed one of its inputs
+  // (empty: each row of activations has its own).
+  std::string scale_name;
+  std::string input_scale_name;
+
+  bool is_stored_as_fp8() const { return fp8 == Fp8Source::channels || fp8 == Fp8Source::blocks; }
 };
 
 // A model as the rest of the program knows it.

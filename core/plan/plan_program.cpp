@@ -7,6 +7,7 @@
 
 #include "core/io/report.hpp"
 #include "core/model/model_folder.hpp"
+#include "core/model/quantization.hpp"
 #include "core/plan/human_bytes.hpp"
 #include "core/plan/plan_options.hpp"
 #include "core/version.hpp"
@@ -166,7 +167,8 @@ int run_plan(std::span<const std::string> arguments) {
       throw UserError("--{} is required; see --help", flag);
     }
   }
-  const ModelDescription model = describe_model(find_model(config.model.model));
+  ModelDescription model = describe_model(find_model(config.model.model));
+  if (config.model.quantization == Quantization::fp8) quantize_at_load(model);
   const ClusterPlan plan = plan_cluster(model, config);
   fmt::print("{}", table_text(model, plan));
   std::fflush(stdout);

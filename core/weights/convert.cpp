@@ -66,6 +66,11 @@ void store(const float* from, std::int64_t elements, DType dtype, void* to) {
       for (std::int64_t i = 0; i < elements; ++i) out[i] = to_bfloat16(from[i]);
       return;
     }
+    case DType::fp8_e4m3: {
+      auto* out = static_cast<Fp8E4m3*>(to);
+      for (std::int64_t i = 0; i < elements; ++i) out[i] = to_fp8_e4m3(from[i]);
+      return;
+    }
     default:
       throw ShapeError(fmt::format("weights cannot be converted to {}", name(dtype)));
   }

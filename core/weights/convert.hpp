@@ -9,8 +9,8 @@
 
 namespace millrace {
 
-// `elements` (whole blocks) at `from` as `dtype` (f32, f16 or bf16) at `to`, rounded to nearest
-// even.
+// `elements` (whole blocks) at `from` as `dtype` (f32, f16, bf16 or fp8) at `to`, rounded to
+// nearest even.
 void convert_elements(StorageType type, const std::byte* from, std::int64_t elements, DType dtype,
                       void* to);
 

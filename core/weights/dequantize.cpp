@@ -184,6 +184,7 @@ void dequantize_block(StorageType type, const std::byte* block, float* to) {
     case StorageType::f32:
     case StorageType::f16:
     case StorageType::bf16:
+    case StorageType::f8_e4m3:
       break;
   }
   throw std::logic_error("not a quantized type");

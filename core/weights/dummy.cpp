@@ -8,6 +8,7 @@
 #include "core/weights/checkpoint.hpp"
 #include "core/weights/convert.hpp"
 #include "core/weights/file_tensor.hpp"
+#include "kernels/linear_input.hpp"
 
 namespace millrace {
 namespace {
@@ -68,6 +69,7 @@ class DummyCheckpoint final : public Checkpoint {
       } else {
         entry.reach = 0.02F;
       }
+      if (weight.is_stored_as_fp8()) add_fp8(weight, entry);
       entries_.emplace(weight.name, std::move(entry));
     }
   }
@@ -99,6 +101,27 @@ class DummyCheckpoint final : public Checkpoint {
   }
 
  private:
+  // The weight fills fp8's range, and its scales bring it back.
+  void add_fp8(const TensorSpec& weight, DummyEntry& entry) {
+    DummyEntry scales;
+    scales.name = weight.scale_name;
+    scales.shape =
+        weight.fp8 == Fp8Source::blocks
+            ? std::vector<std::int64_t>{scale_blocks(entry.shape[0]), scale_blocks(entry.shape[1])}
+            : std::vector<std::int64_t>{entry.shape[0], 1};
+    scales.center = entry.reach / 448.0F;
+    entries_.emplace(scales.name, scales);
+    if (!weight.input_scale_name.empty()) {
+      DummyEntry inputs;
+      inputs.name = weight.input_scale_name;
+      inputs.shape = {1};
+      inputs.center = 16.0F / 448.0F;  // activations are of order one
+      entries_.emplace(inputs.name, inputs);
+    }
+    entry.type = StorageType::f8_e4m3;
+    entry.reach = 448.0F;
+  }
+
   std::map<std::string, DummyEntry, std::less<>> entries_;
 };
 

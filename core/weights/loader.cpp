@@ -7,14 +7,18 @@
 #include <cstring>
 #include <initializer_list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "comm/agree.hpp"
 #include "core/model/rope_table.hpp"
 #include "core/model/tensor_slice.hpp"
+#include "core/weights/fp8_scales.hpp"
+#include "core/weights/printable.hpp"
 #include "core/weights/read_weight.hpp"
 #include "core/weights/weight_pipeline.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 namespace {
@@ -26,6 +30,8 @@ class Loader {
   Loader(const ModelDescription& model, Checkpoint& checkpoint, const RankSlices& slices,
          const LoadOptions& options, Stream stream)
       : spec_(model.spec),
+        checkpoint_(checkpoint),
+        prefixes_(model.name_prefixes),
         slices_(slices),
         options_(options),
         stream_(stream),
@@ -117,10 +123,33 @@ class Loader {
     std::vector<WeightPart> parts = parts_of(layer, roles);
     if (parts.empty()) return;
     const std::int64_t rows = std::max(rows_of(parts), padded_rows);
-    pipeline_.add(std::move(parts), rows, options_.dtype, [this, &to](const TensorView& read) {
-      to = pack_linear(read, options_.device, stream_);
-      result_.report.weight_bytes += static_cast<std::int64_t>(to.data->bytes());
+    const Fp8Source fp8 = fp8_source(parts);
+    const bool is_stored = fp8 == Fp8Source::channels || fp8 == Fp8Source::blocks;
+    const auto scales = std::make_shared<Fp8Scales>();
+    if (is_stored) *scales = read_fp8_scales(checkpoint_, prefixes_, parts);
+    const DType dtype = is_stored ? DType::fp8_e4m3 : options_.dtype;
+    pipeline_.add(std::move(parts), rows, dtype, [=, this, &to](const TensorView& read) {
+      if (is_stored) {
+        to = pack_linear_fp8(read, scales->weight, scales->input, options_.device, stream_);
+      } else if (fp8 == Fp8Source::at_load) {
+        to = quantize_linear(read, options_.device, stream_);
+      } else {
+        to = pack_linear(read, options_.device, stream_);
+      }
+      result_.report.weight_bytes += static_cast<std::int64_t>(to.bytes());
     });
+  }
+
+  // Weights that are one product are fp8 together or not at all.
+  Fp8Source fp8_source(const std::vector<WeightPart>& parts) const {
+    const TensorSpec& first = parts.front().spec;
+    for (const WeightPart& part : parts) {
+      if (part.spec.fp8 == first.fp8) continue;
+      throw UserError(
+          "{}: of '{}' and '{}' one is fp8 and the other is not, which is not supported",
+          checkpoint_.describe(), printable(first.name), printable(part.spec.name));
+    }
+    return first.fp8;
   }
 
   DType activation_dtype() const { return options_.device.is_cpu() ? DType::f32 : options_.dtype; }
@@ -167,6 +196,8 @@ class Loader {
   }
 
   const ModelSpec& spec_;
+  Checkpoint& checkpoint_;
+  const std::vector<std::string>& prefixes_;
   const RankSlices& slices_;
   const LoadOptions& options_;
   Stream stream_;

@@ -64,7 +64,7 @@ struct RankWeights {
 };
 
 struct LoadOptions {
-  DType dtype = DType::f32;        // of the matrices: f32, f16 or bf16
+  DType dtype = DType::f32;        // of the matrices that are not fp8: f32, f16 or bf16
   Device device;                   // where the weights go
   std::int64_t max_positions = 0;  // rows of the rope table: --max-model-len
   // Read at a time, on the way to a GPU or to other ranks: large enough for any file system, small

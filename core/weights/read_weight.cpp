@@ -79,6 +79,11 @@ const CheckpointTensor& find_weight(const Checkpoint& checkpoint, const TensorSp
                       checkpoint.describe(), printable(stored->name),
                       fmt::join(stored->shape, ", "), fmt::join(expected, ", "));
     }
+    if ((stored->type == StorageType::f8_e4m3) != weight.is_stored_as_fp8()) {
+      throw UserError("{}: tensor '{}' is stored as {}, the config {} it in fp8",
+                      checkpoint.describe(), printable(stored->name), name(stored->type),
+                      weight.is_stored_as_fp8() ? "has" : "does not have");
+    }
     return *stored;
   }
   throw UserError("{}: tensor '{}' is missing", checkpoint.describe(),

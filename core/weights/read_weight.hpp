@@ -11,7 +11,8 @@
 namespace millrace {
 
 // The stored tensor that holds `weight`, under the first prefix that fits. Throws UserError naming
-// the checkpoint and the tensor when there is none, or when it has another shape.
+// the checkpoint and the tensor when there is none, when it has another shape, or when it is fp8
+// and the config says otherwise.
 const CheckpointTensor& find_weight(const Checkpoint& checkpoint, const TensorSpec& weight,
                                     const std::vector<std::string>& prefixes);
 

@@ -42,7 +42,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
     const Entry& entry = at->second;
     if (!entry.tensor.is_supported) {
       throw UserError(
-          "{}: tensor '{}' is stored as {}, which is not supported (F32, F16 and BF16 "
+          "{}: tensor '{}' is stored as {}, which is not supported (F32, F16, BF16 and F8_E4M3 "
           "are)",
           entry.file->path().string(), printable(name), entry.tensor.dtype);
     }

@@ -31,11 +31,11 @@ struct Element {
   std::int64_t bits;
 };
 
-// Every element type of the format; weights can be F32, F16 and BF16.
+// Every element type of the format; weights can be F32, F16, BF16 and F8_E4M3.
 constexpr std::array<Element, 19> elements{{
-    {"F32", 32},    {"F16", 16},    {"BF16", 16}, {"F64", 64},    {"I64", 64},
-    {"I32", 32},    {"I16", 16},    {"I8", 8},    {"U64", 64},    {"U32", 32},
-    {"U16", 16},    {"U8", 8},      {"BOOL", 8},  {"C64", 64},    {"F8_E4M3", 8},
+    {"F32", 32},    {"F16", 16},    {"BF16", 16}, {"F8_E4M3", 8}, {"F64", 64},
+    {"I64", 64},    {"I32", 32},    {"I16", 16},  {"I8", 8},      {"U64", 64},
+    {"U32", 32},    {"U16", 16},    {"U8", 8},    {"BOOL", 8},    {"C64", 64},
     {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F4", 4},    {"F6_E2M3", 6},
 }};
 
@@ -91,7 +91,8 @@ std::pair<SafetensorsTensor, std::int64_t> read_tensor(const CheckpointFile& fil
   if (known == elements.end()) {
     fail(file, "tensor '{}' has unknown dtype '{}'", shown, printable(tensor.dtype));
   }
-  constexpr std::array<StorageType, 3> types{StorageType::f32, StorageType::f16, StorageType::bf16};
+  constexpr std::array<StorageType, 4> types{StorageType::f32, StorageType::f16, StorageType::bf16,
+                                             StorageType::f8_e4m3};
   const auto index = static_cast<std::size_t>(known - elements.begin());
   tensor.is_supported = index < types.size();
   if (tensor.is_supported) tensor.type = types[index];

@@ -19,6 +19,8 @@ Layout layout(StorageType type) {
       return {"F16", 1, 2};
     case StorageType::bf16:
       return {"BF16", 1, 2};
+    case StorageType::f8_e4m3:
+      return {"F8_E4M3", 1, 1};
     case StorageType::q4_0:
       return {"Q4_0", 32, 2 + 16};
     case StorageType::q4_1:
@@ -50,7 +52,8 @@ std::string_view name(StorageType type) { return layout(type).name; }
 bool is_stored_as(StorageType type, DType dtype) {
   return (type == StorageType::f32 && dtype == DType::f32) ||
          (type == StorageType::f16 && dtype == DType::f16) ||
-         (type == StorageType::bf16 && dtype == DType::bf16);
+         (type == StorageType::bf16 && dtype == DType::bf16) ||
+         (type == StorageType::f8_e4m3 && dtype == DType::fp8_e4m3);
 }
 
 }  // namespace millrace

@@ -1,5 +1,5 @@
-// How a checkpoint stores the elements of a tensor: plain floats, or blocks of quantized ones
-// (GGUF).
+// How a checkpoint stores the elements of a tensor: floats, of which fp8 ones mean something with
+// their scales only, or blocks of quantized ones (GGUF).
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@ enum class StorageType : std::uint8_t {
   f32,
   f16,
   bf16,
+  f8_e4m3,
   q4_0,
   q4_1,
   q5_0,

@@ -14,6 +14,11 @@ Sizes are odd on purpose: a vocabulary that no rank count divides, head_dim that
 layers that do not divide by the stages, nine query heads in three KV groups. Weights are drawn wide, so that
 continuations differ from prompt to prompt, and a prompt is kept only if the two best logits are at least
 MIN_GAP apart at every step: then rounding cannot change a token, whatever the grid.
+
+The llama-fp8 fixtures are checkpoints in fp8 as llm-compressor (channel, static) and DeepSeek (block) publish
+them; their reference multiplies the dequantized weights with dequantized activations, in float32. Activations
+are rounded to 4 bits on their way, and a difference in the last bit of a sum may move one of them by a step, so
+fewer steps, wider gaps and the file's own "logprob_tolerance" hold for them.
 """
 
 import json
@@ -22,6 +27,7 @@ import shutil
 import sys
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig,
                           MistralForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM,
@@ -62,7 +68,7 @@ def make_tokenizer():
     return tokenizer
 
 
-def widen(model, seed):
+def widen(model, seed, gain=1.6):
     """Redraws every parameter: matrices wide enough to be chaotic, norms near one, biases near zero."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -74,16 +80,16 @@ def widen(model, seed):
             parameter.data = 0.8 * values
         else:
             fan_in = parameter.shape[0] if "c_" in name else parameter.shape[1]
-            parameter.data = values * (1.6 / fan_in ** 0.5)
+            parameter.data = values * (gain / fan_in ** 0.5)
     model.tie_weights()
 
 
 @torch.no_grad()
-def greedy(model, prompt):
+def greedy(model, prompt, steps):
     """Greedy continuation without a cache: every step is one plain forward pass over the whole sequence."""
     ids = list(prompt)
     tokens, logprobs, top, gap = [], [], [], float("inf")
-    for _ in range(STEPS):
+    for _ in range(steps):
         logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1, :].float()
         best = torch.topk(logits, 5)
         gap = min(gap, (best.values[0] - best.values[1]).item())
@@ -96,24 +102,25 @@ def greedy(model, prompt):
     return tokens, logprobs, top, gap
 
 
-def write_reference(folder, model, tokenizer):
+def write_reference(folder, model, tokenizer, steps=STEPS, min_gap=MIN_GAP, tolerance=None):
     model.eval()
     prompts = []
     for text in PROMPT_TEXTS:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        tokens, logprobs, top, gap = greedy(model, ids)
-        if gap >= MIN_GAP:
+        tokens, logprobs, top, gap = greedy(model, ids, steps)
+        if gap >= min_gap:
             prompts.append({"text": text, "prompt_token_ids": ids, "token_ids": tokens, "output_text":
                             tokenizer.decode(tokens), "logprobs": logprobs, "top_logprobs": top, "smallest_gap": round(gap, 6)})
         if len(prompts) == PROMPTS:
             break
     if len(prompts) < PROMPTS:
-        raise SystemExit(f"{folder.name}: only {len(prompts)} of {len(PROMPT_TEXTS)} prompts have gaps of {MIN_GAP}")
+        raise SystemExit(f"{folder.name}: only {len(prompts)} of {len(PROMPT_TEXTS)} prompts have gaps of {min_gap}")
     distinct = {tuple(p["token_ids"]) for p in prompts}
     if len(distinct) < PROMPTS:
         raise SystemExit(f"{folder.name}: {PROMPTS} prompts have only {len(distinct)} distinct continuations")
     lines = ",\n".join(json.dumps(p, ensure_ascii=False) for p in prompts)
-    (folder / "reference.json").write_text('{"steps": %d, "prompts": [\n%s\n]}\n' % (STEPS, lines))
+    stated = "" if tolerance is None else ' "logprob_tolerance": %g,' % tolerance
+    (folder / "reference.json").write_text('{"steps": %d,%s "prompts": [\n%s\n]}\n' % (steps, stated, lines))
 
 
 def transformers_4_spelling(folder):
@@ -254,10 +261,116 @@ def write_gguf(folder, tokenizer):
     return AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
 
 
+FP8_STEPS = 8
+FP8_MIN_GAP = 0.08
+FP8_TOLERANCE = 0.06
+FP8_GAIN = 0.7  # of matrices: a step more or less in one element does not grow from layer to layer
+FP8_HEAD_GAIN = 2.0
+
+
+def to_fp8(values, scale):
+    """Elements rounded to the nearest even of values / scale, saturated."""
+    return (values * (1.0 / scale)).clamp(-448, 448).to(torch.float8_e4m3fn)
+
+
+def blocks_of(values, rows, columns):
+    """The largest magnitude of each rows x columns block, [blocks down, blocks across]."""
+    height, width = -(-values.shape[0] // rows), -(-values.shape[1] // columns)
+    padded = torch.zeros(height * rows, width * columns)
+    padded[:values.shape[0], :values.shape[1]] = values.abs()
+    return padded.reshape(height, rows, width, columns).amax(dim=(1, 3))
+
+
+def spread(scales, rows, columns, shape):
+    """Block scales as a matrix of one scale an element."""
+    return scales.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:shape[0], :shape[1]]
+
+
+class Fp8Linear(torch.nn.Module):
+    """x w^T on what fp8 keeps of both. kind: channel, static (one scale each for w and x) or block."""
+
+    def __init__(self, linear, kind):
+        super().__init__()
+        weight, self.kind, self.bias = linear.weight.data, kind, linear.bias
+        if kind == "block":
+            self.scale = blocks_of(weight, 128, 128) / 448
+            spread_scale = spread(self.scale, 128, 128, weight.shape)
+        elif kind == "channel":
+            self.scale = spread_scale = weight.abs().amax(1, keepdim=True) / 448
+        else:
+            self.scale = spread_scale = weight.abs().amax() / 448
+        self.stored = to_fp8(weight, spread_scale)
+        self.weight = self.stored.float() * spread_scale
+        self.input_scale = torch.tensor(6.0 / 448) if kind == "static" else None
+
+    def forward(self, x):
+        rows = x.reshape(-1, x.shape[-1])
+        if self.kind == "block":
+            scale = spread(blocks_of(rows, 1, 128) / 448, 1, 128, rows.shape)
+        elif self.kind == "channel":
+            scale = rows.abs().amax(1, keepdim=True) / 448
+        else:
+            scale = self.input_scale
+        y = torch.nn.functional.linear(to_fp8(rows, scale).float() * scale, self.weight, self.bias)
+        return y.reshape(*x.shape[:-1], -1)
+
+    def tensors(self):
+        yield "weight", self.stored
+        yield "weight_scale_inv" if self.kind == "block" else "weight_scale", self.scale.clone()
+        if self.input_scale is not None:
+            yield "input_scale", self.input_scale
+
+
+def quantization_config(kind, ignored):
+    if kind == "block":
+        return {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+    number = {"num_bits": 8, "type": "float", "symmetric": True}
+    is_static = kind == "static"
+    group = {"targets": ["Linear"],
+             "weights": {**number, "dynamic": False, "strategy": "tensor" if is_static else "channel"},
+             "input_activations": {**number, "dynamic": not is_static, "strategy": "tensor" if is_static else "token"}}
+    return {"quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+            "config_groups": {"group_0": group}, "ignore": ["lm_head", *ignored]}
+
+
+def write_fp8(folder, kind, ignored, layers, seed):
+    """A llama whose layers are in fp8 but for the ignored modules; the rest is bfloat16. Two tensor ranks cut it at
+    whole blocks."""
+    heads = dict(num_attention_heads=2, head_dim=128) if kind == "block" else dict(num_attention_heads=4, head_dim=64)
+    model = llama(hidden_size=160, intermediate_size=256, num_hidden_layers=layers, num_key_value_heads=2, **heads)
+    widen(model, seed, FP8_GAIN)
+    model.lm_head.weight.data *= FP8_HEAD_GAIN / FP8_GAIN
+    model = model.to(torch.bfloat16).float()
+    tensors = {}
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, torch.nn.Linear) or name in ("lm_head", *ignored):
+            continue
+        parent, _, child = name.rpartition(".")
+        quantized = Fp8Linear(module, kind)
+        setattr(model.get_submodule(parent), child, quantized)
+        tensors.update((f"{name}.{part}", tensor.contiguous()) for part, tensor in quantized.tensors())
+    tensors.update((name, value.to(torch.bfloat16)) for name, value in model.state_dict().items())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    config = model.config.to_dict()
+    config.update(architectures=["LlamaForCausalLM"], dtype="bfloat16",
+                  quantization_config=quantization_config(kind, ignored))
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return model
+
+
+# name -> (kind, modules that are not in fp8, layers)
+FP8_FIXTURES = {
+    "llama-fp8-channel": ("channel", ["model.layers.1.mlp.down_proj"], 2),
+    "llama-fp8-static": ("static", [], 2),
+    "llama-fp8-block": ("block", [], 2),
+}
+
+
 def main(wanted):
     torch.set_num_threads(1)
     tokenizer = make_tokenizer()
-    for number, name in enumerate([*FIXTURES, "llama-gguf"]):
+    for number, name in enumerate([*FIXTURES, "llama-gguf", *FP8_FIXTURES]):
         if wanted and name not in wanted:
             continue
         folder = HERE / "models" / name
@@ -265,6 +378,10 @@ def main(wanted):
         folder.mkdir(parents=True)
         if name == "llama-gguf":
             model = write_gguf(folder, tokenizer)
+        elif name in FP8_FIXTURES:
+            kind, ignored, layers = FP8_FIXTURES[name]
+            model = write_fp8(folder, kind, ignored, layers, 1000 + number)
+            tokenizer.save(str(folder / "tokenizer.json"))
         else:
             model, options = FIXTURES[name]()
             widen(model, 1000 + number)
@@ -275,7 +392,10 @@ def main(wanted):
             tokenizer.save(str(folder / "tokenizer.json"))
             # As a user would load it: buffers (rotary frequencies) are made in float32, not rounded to dtype.
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        write_reference(folder, model, tokenizer)
+        if name in FP8_FIXTURES:
+            write_reference(folder, model, tokenizer, FP8_STEPS, FP8_MIN_GAP, FP8_TOLERANCE)
+        else:
+            write_reference(folder, model, tokenizer)
         print(name, sum(f.stat().st_size for f in folder.iterdir()) // 1024, "KiB", flush=True)
 
 

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "kernels/linear.hpp"
+#include "kernels/linear_tuning.hpp"
 #include "kernels/simd/isa.hpp"
 #include "test/kernels/random_tensor.hpp"
 
@@ -179,6 +180,16 @@ TEST(Linear, AShapeErrorNamesTheTensor) {
             "linear: out is float32 [3, 5] on cpu, expected float32 [3, 4]");
   EXPECT_EQ(run(out, x, bias), "linear: bias is float32 [5] on cpu, expected float32 [4]");
   EXPECT_EQ(run(out, x, TensorView()), "");
+}
+
+TEST(Linear, RowCountsShareABucketWithTheLargestOfThem) {
+  EXPECT_EQ(row_buckets(40), (std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 48}));
+  for (std::int64_t m = 1; m < 10000; ++m) {
+    ASSERT_GE(row_bucket(m), m);
+    ASSERT_EQ(row_bucket(row_bucket(m)), row_bucket(m));
+  }
+  EXPECT_EQ(row_bucket(513), 768);
+  EXPECT_EQ(row_buckets(8192).back(), 8192);
 }
 
 TEST(Linear, NoRowsIsLegal) {

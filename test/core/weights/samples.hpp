@@ -133,6 +133,14 @@ inline float element(const LinearWeight& weight, std::int64_t row, std::int64_t 
       return to_float(static_cast<const Half*>(data)[at]);
     case DType::bf16:
       return to_float(static_cast<const Bfloat16*>(data)[at]);
+    case DType::fp8_e4m3: {
+      const float* scales = weight.scales->as<float>();
+      const float scale =
+          weight.scaling() == Fp8Scaling::rows
+              ? scales[row]
+              : scales[row / scale_block * weight.scales->size(1) + column / scale_block];
+      return to_float(static_cast<const Fp8E4m3*>(data)[at]) * scale;
+    }
     default:
       return static_cast<const float*>(data)[at];
   }

@@ -2,9 +2,15 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+#include <fstream>
+#include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/model/memory.hpp"
+#include "core/model/quantization.hpp"
 #include "core/weights/read_weight.hpp"
 #include "kernels/base/error.hpp"
 #include "samples.hpp"
@@ -106,14 +112,14 @@ void expect_layer(const Loaded& rank, std::size_t local, const LayerWeights& who
 
 class LoaderOfEveryFixture : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(LoaderOfEveryFixture, EveryGridHoldsPartsOfTheSameModelAndThePredictedBytes) {
-  const Loaded whole = load_fixture(GetParam(), {1, 1, 1}, {0, 0, 0});
-  for (const GridShape grid : {GridShape{1, 1, 2}, GridShape{1, 1, 4}, GridShape{1, 2, 3}}) {
+void expect_parts(const std::string& fixture, const std::vector<GridShape>& grids) {
+  const Loaded whole = load_fixture(fixture, {1, 1, 1}, {0, 0, 0});
+  for (const GridShape grid : grids) {
     for (int stage = 0; stage < grid.pipeline; ++stage) {
       for (int tensor = 0; tensor < grid.tensor; ++tensor) {
         SCOPED_TRACE(
             fmt::format("tp {} pp {} rank {} stage {}", grid.tensor, grid.pipeline, tensor, stage));
-        const Loaded rank = load_fixture(GetParam(), grid, {0, stage, tensor});
+        const Loaded rank = load_fixture(fixture, grid, {0, stage, tensor});
         ASSERT_EQ(rank.weights.layers.size(), rank.slices.slices.size());
         for (std::size_t i = 0; i < rank.weights.layers.size(); ++i) {
           const auto index = static_cast<std::size_t>(rank.slices.layers.begin) + i;
@@ -141,10 +147,18 @@ TEST_P(LoaderOfEveryFixture, EveryGridHoldsPartsOfTheSameModelAndThePredictedByt
   }
 }
 
+TEST_P(LoaderOfEveryFixture, EveryGridHoldsPartsOfTheSameModelAndThePredictedBytes) {
+  expect_parts(GetParam(), {{1, 1, 2}, {1, 1, 4}, {1, 2, 3}});
+}
+
+TEST(Loader, RanksThatCutAtWholeScaledBlocksHoldPartsOfTheSameModel) {
+  expect_parts("llama-fp8-block", {{1, 1, 2}, {1, 2, 1}});
+}
+
 INSTANTIATE_TEST_SUITE_P(Fixtures, LoaderOfEveryFixture,
-                         ::testing::Values("gpt2", "llama-bf16-sharded", "llama-gguf",
-                                           "llama-tied-bias", "opt-post", "opt-pre", "qwen2",
-                                           "qwen3"),
+                         ::testing::Values("gpt2", "llama-bf16-sharded", "llama-fp8-channel",
+                                           "llama-fp8-static", "llama-gguf", "llama-tied-bias",
+                                           "opt-post", "opt-pre", "qwen2", "qwen3"),
                          [](const auto& name) {
                            std::string word = name.param;
                            std::replace(word.begin(), word.end(), '-', '_');
@@ -183,6 +197,95 @@ TEST(Loader, SixteenBitWeightsStayAsTheyAreStored) {
   EXPECT_EQ(
       as_bf16.weights.report.weight_bytes,
       weight_bytes(as_bf16.model, as_bf16.slices, DType::bf16, DeviceKind::cpu, max_positions));
+}
+
+TEST(Loader, AnIgnoredModuleStaysAsItIsAndFixedInputScalesAreKept) {
+  const Loaded channel = load_fixture("llama-fp8-channel", {1, 1, 1}, {0, 0, 0});
+  EXPECT_EQ(channel.weights.layers[0].down.dtype(), DType::fp8_e4m3);
+  EXPECT_EQ(channel.weights.layers[0].down.input_scale, 0.0F);
+  EXPECT_EQ(channel.weights.layers[1].down.dtype(), DType::f32);
+  EXPECT_EQ(channel.weights.lm_head().dtype(), DType::f32);
+  const Loaded fixed = load_fixture("llama-fp8-static", {1, 1, 1}, {0, 0, 0});
+  EXPECT_FLOAT_EQ(fixed.weights.layers[0].qkv.input_scale, 6.0F / 448);
+}
+
+TEST(Loader, WeightsQuantizedAtLoadAreWithinAStepOfTheCheckpoints) {
+  const ModelFiles files = find_model(MILLRACE_TEST_DATA "/models/llama-tied-bias");
+  const Loaded plain = load_fixture("llama-tied-bias", {1, 1, 1}, {0, 0, 0});
+  ModelDescription model = describe_model(files);
+  quantize_at_load(model);
+  const RankSlices slices = partition(model.spec, {1, 1, 2}, {0, 0, 1});
+  const auto checkpoint = open_checkpoint(files);
+  const RankWeights half = load_weights(
+      model, *checkpoint, slices,
+      {.dtype = DType::bf16, .device = Device::cpu(), .max_positions = max_positions}, {});
+  EXPECT_EQ(half.report.weight_bytes,
+            weight_bytes(model, slices, DType::bf16, DeviceKind::cpu, max_positions));
+  EXPECT_EQ(half.token_embedding.dtype(), DType::bf16);
+  const LinearWeight& down = half.layers[0].down;
+  const LinearWeight& whole = plain.weights.layers[0].down;
+  ASSERT_EQ(down.dtype(), DType::fp8_e4m3);
+  const std::int64_t begin = slices.slices[0].intermediate.begin;
+  for (std::int64_t row = 0; row < down.n; ++row) {
+    for (std::int64_t column = 0; column < down.k; ++column) {
+      const float exact = element(whole, row, begin + column);
+      const float step =
+          std::fabs(exact) * (0x1p-4F + 0x1p-8F) + down.scales->as<float>()[row] * 0x1p-10F;
+      ASSERT_NEAR(element(down, row, column), exact, step);
+    }
+  }
+}
+
+// The fixture with one thing changed in its config or in the list of its tensors.
+std::string fp8_error(const std::function<void(nlohmann::json&)>& change_config,
+                      const std::string& tensor = "", const std::string& renamed = "") {
+  const TemporaryFolder folder;
+  const std::filesystem::path from = MILLRACE_TEST_DATA "/models/llama-fp8-block";
+  nlohmann::json config = nlohmann::json::parse(std::ifstream(from / "config.json"));
+  change_config(config);
+  folder.write("config.json", config.dump());
+  std::ostringstream file;
+  file << std::ifstream(from / "model.safetensors", std::ios::binary).rdbuf();
+  std::string bytes = file.str();
+  if (!tensor.empty()) bytes.replace(bytes.find(tensor), tensor.size(), renamed);
+  folder.write("model.safetensors", bytes);
+  try {
+    load(find_model(folder.path().string()), {1, 1, 1}, {0, 0, 0}, DType::f32);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Loader, AnFp8CheckpointThatDoesNotFitItsConfigIsNamed) {
+  const auto nothing = [](nlohmann::json&) {};
+  EXPECT_EQ(fp8_error(nothing), "");
+  EXPECT_THAT(fp8_error([](auto& config) { config.erase("quantization_config"); }),
+              AllOf(HasSubstr("_proj.weight"), HasSubstr("stored as F8_E4M3")));
+  EXPECT_THAT(fp8_error(nothing, "layers.1.mlp.up_proj.weight_scale_inv",
+                        "layers.1.mlp.up_proj.weight_scale_xxx"),
+              AllOf(HasSubstr("layers.1.mlp.up_proj.weight_scale_inv"), HasSubstr("missing")));
+  EXPECT_THAT(fp8_error([](auto& config) {
+                config["quantization_config"]["modules_to_not_convert"] = {"model.layers.0"};
+              }),
+              AllOf(HasSubstr("layers.0"), HasSubstr("stored as F8_E4M3")));
+  EXPECT_THAT(
+      fp8_error([](auto& config) { config["quantization_config"].erase("weight_block_size"); }),
+      AllOf(HasSubstr("weight_scale"), HasSubstr("missing")));
+}
+
+TEST(Loader, ACutThroughAScaledBlockIsTheUsersError) {
+  ModelDescription model = describe_model(find_model(MILLRACE_TEST_DATA "/models/llama-fp8-block"));
+  model.spec.granule = 1;  // cuts the inner dimension at 64, as no plan does
+  const auto checkpoint = open_checkpoint(find_model(MILLRACE_TEST_DATA "/models/llama-fp8-block"));
+  RankSlices slices = partition(model.spec, {1, 1, 2}, {0, 0, 0});
+  for (LayerSlice& slice : slices.slices) slice.intermediate = {0, 64};
+  EXPECT_THAT(
+      [&] {
+        load_weights(model, *checkpoint, slices,
+                     {.dtype = DType::f32, .device = Device::cpu(), .max_positions = 8}, {});
+      },
+      ThrowsMessage<UserError>(AllOf(HasSubstr("gate_proj"), HasSubstr("64 of 256"))));
 }
 
 // A Llama of one layer, one head of 4, everything else 4 wide, whose q rows are numbered as the

@@ -70,7 +70,8 @@ TEST_F(LinearOnGpu, MeasuredPlansSurviveTheFileAndGiveTheSameProduct) {
   const Tensor w = random_tensor(DType::bf16, {256, 512}, 1);
   const Tensor x = random_tensor(DType::bf16, {24, 512}, 2);
   const LinearWeight packed = pack_linear(w, stream().device, stream());
-  tune_linear(packed, DType::bf16, false, false, {1, 24}, stream());
+  EXPECT_EQ(tune_linear(packed, DType::bf16, false, false, {1, 24}, stream()), 2);
+  EXPECT_EQ(tune_linear(packed, DType::bf16, false, false, {1, 20}, stream()), 0);
   const Tensor expected = poisoned(DType::f32, {24, 256});
   cpu::linear_plain(expected, widened_tensor(x),
                     pack_linear(widened_tensor(w), Device::cpu(), cpu_stream), TensorView(), false,
