@@ -105,7 +105,7 @@ answered_bytes() {
 }
 
 # field NAME: what Slurm says of this job.
-field() { scontrol show job "$job" | sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p" | head -n 1; }
+field() { scontrol show job "$job" | sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p"; }
 
 # begin_job: notes in OUTPUT.starts how much was answered before the job's first start. Each later line is the same at
 # the end of a start.

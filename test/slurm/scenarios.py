@@ -301,6 +301,23 @@ def array_with_a_lost_node(site):
     cluster.revive(victim)
 
 
-SHORT = [two_nodes_stopped_and_killed, cancelled_stays_cancelled, no_endless_requeue, users_mistake_is_final]
+def doctor(site):
+    """The doctor of two nodes finds them alike and fit, and names the one whose link is slow."""
+    for slow in (False, True):
+        if slow:
+            site.cluster.slow_link("n1", "20mbit")
+        try:
+            (job,), _ = site.submit("doctor", "--nodelist=n[0-1]", "--nodes=2", "--", "--model", site.model, "-tp", "2")
+            site.cluster.wait_for(job, seconds=90)
+        finally:
+            site.cluster.slow_link("n1", None)
+        with open(f"{WORK}/millrace-doctor-{job}.log") as log:
+            said = log.read()
+        assert "n0: ranks 0-1" in said and "n1: ranks 2-3" in said and "verdict: healthy" in said, said
+        assert slow == ("0.00 GB/s" in said), said
+
+
+SHORT = [two_nodes_stopped_and_killed, array_merged, cancelled_stays_cancelled, no_endless_requeue, users_mistake_is_final,
+         doctor]
 LONG = [time_limit_until_done, preempted, killed_rank, silent_node, killed_slurmd, killed_slurmds,
         started_by_mpirun, array_with_a_lost_node]

@@ -6,6 +6,7 @@ and slowed, and whose model folders differ.
 The exit code is 77 where the right to make namespaces is missing.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -97,19 +98,52 @@ def a_cut_ends_the_job_and_names_the_host(cluster, build):
                "no rank is left on either host")
 
 
-def another_model_on_one_host_is_named(cluster, build):
-    other = f"{SOURCE}/test/data/models/llama-f16"
-    cluster.run("n1", "mount", "--bind", other, MODEL, check=True)
+@contextlib.contextmanager
+def other_model(cluster, host):
+    """The model's folder has other files on one host."""
+    cluster.run(host, "mount", "--bind", f"{SOURCE}/test/data/models/llama-f16", MODEL, check=True)
     try:
+        yield
+    finally:
+        cluster.run(host, "umount", MODEL, check=True)
+
+
+def another_model_on_one_host_is_named(cluster, build):
+    with other_model(cluster, "n1"):
         job = Job(cluster, build)
         code, _ = job.wait(60)
-    finally:
-        cluster.run("n1", "umount", MODEL, check=True)
     assert code == 2, f"exit code {code}\n{job.log()}"
     assert "n1" in job.log() and "--model" in job.log(), job.log()
 
 
-CASES = [a_short_cut_is_survived, a_cut_ends_the_job_and_names_the_host]
+def doctor(cluster, build, *flags):
+    """What the doctor of three hosts says, and its exit code."""
+    done = subprocess.run(
+        cluster.mpirun(*KEEPALIVE, "-H", "n0:1,n1:1,n2:1", "-n", "3", f"{build}/millrace-doctor", *flags),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    return done.returncode, done.stdout
+
+
+def the_doctor_names_a_slow_host(cluster, build):
+    code, said = doctor(cluster, build, "--strict")
+    assert "host n2: " not in said, said
+    cluster.slow_link("n2", "20mbit")
+    try:
+        code, said = doctor(cluster, build, "--strict")
+    finally:
+        cluster.slow_link("n2", None)
+    assert code == 1 and "from and to host n2: " in said, f"exit code {code}\n{said}"
+
+
+def the_doctor_names_a_host_with_another_model(cluster, build):
+    with other_model(cluster, "n1"):
+        code, said = doctor(cluster, build, "--model", MODEL)
+    failures = [line for line in said.splitlines() if "model" in line and "n1" in line]
+    assert code == 1 and failures, f"exit code {code}\n{said}"
+
+
+CASES = [a_short_cut_is_survived, a_cut_ends_the_job_and_names_the_host, another_model_on_one_host_is_named,
+         the_doctor_names_a_slow_host, the_doctor_names_a_host_with_another_model]
 
 
 def main():
@@ -117,7 +151,7 @@ def main():
     names = sys.argv[2:]
     isolate(["mpirun"])
     shutil.copytree(f"{SOURCE}/test/data/models/llama-tied-bias", MODEL)
-    cluster = Cluster(2)
+    cluster = Cluster(3)
     os.chdir(WORK)
     failed = 0
     for case in CASES:
@@ -131,6 +165,7 @@ def main():
             traceback.print_exc()
             print(f"FAILED {case.__name__}", flush=True)
             failed += 1
+        cluster.slow_link("n0", None)
         cluster.sweep()
     sys.exit(1 if failed else 0)
 
