@@ -101,6 +101,7 @@ void add_settings(const RunConfig& config, const JobPlan& plan,
   put("--load-format dummy", config.model.load_format == LoadFormat::dummy);
   put("--dtype", name(options.dtype));
   put("dtype of activations", name(plan.device.is_cpu() ? DType::f32 : options.dtype));
+  put("--quantization", config.model.quantization == Quantization::fp8 ? "fp8" : "none");
   put("--kv-cache-dtype", name(options.cache_dtype));
   put("--max-model-len", options.max_model_len);
   put("--seed", config.sampling.seed);
@@ -123,7 +124,7 @@ void add_settings(const RunConfig& config, const JobPlan& plan,
 }
 
 // Every byte of `path`, read by all ranks in turns. The size is rank 0's.
-std::string digest_file(const Comm& world, const fs::path& path) {
+std::string digest_file(const Comm& world, const fs::path& path, const StopRequest& stop) {
   std::int64_t size = 0;
   std::vector<std::uint64_t> mine;
   agree(world, [&] { size = static_cast<std::int64_t>(fs::file_size(path)); });
@@ -133,6 +134,7 @@ std::string digest_file(const Comm& world, const fs::path& path) {
   const std::int64_t pieces = (size + digest_piece_bytes - 1) / digest_piece_bytes;
   agree(world, [&] {
     for (std::int64_t piece = world.rank(); piece < pieces; piece += world.size()) {
+      stop.throw_if_made();
       mine.push_back(digest_piece(path, piece));
     }
   });
@@ -148,7 +150,8 @@ std::string digest_file(const Comm& world, const fs::path& path) {
 
 }  // namespace
 
-Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan) {
+Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan,
+                            const StopRequest& stop) {
   Fingerprint fingerprint;
   agree(world, [&] {
     if (world.rank() == 0) {
@@ -166,7 +169,7 @@ Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const Jo
     }
     for (const NamedFile& file : files) {
       fingerprint.every_byte.push_back(
-          {"every byte of " + file.name, digest_file(world, file.path)});
+          {"every byte of " + file.name, digest_file(world, file.path, stop)});
     }
   }
   return fingerprint;

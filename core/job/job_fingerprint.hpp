@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "comm/comm.hpp"
+#include "comm/stop_request.hpp"
 #include "core/config/run_config.hpp"
 #include "core/io/fingerprint.hpp"
 #include "core/job/rank_model.hpp"
@@ -13,7 +14,9 @@ namespace millrace {
 
 // On rank 0, which reads samples of the files; with --deep every byte of the weights and of the
 // prompts is read, by all ranks together. A file is known by its name within the model's folder:
-// where the folder lies does not count. Throws on all ranks alike. Collective.
-Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan);
+// where the folder lies does not count. Throws on all ranks alike, Stopped when the job is asked to
+// stop. Collective.
+Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan,
+                            const StopRequest& stop);
 
 }  // namespace millrace

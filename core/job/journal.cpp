@@ -107,6 +107,7 @@ void take_up(Journal& journal, const RunConfig& config) {
 
 void resume(Journal& journal, const RunConfig& config) {
   if (result_is_there(config, journal.header)) {
+    wait_for_writers(journal.folder, writers_patience_seconds);
     fs::remove_all(journal.folder);  // left by a job that died when all was done but this
     journal.state = Journal::State::done;
     return;
