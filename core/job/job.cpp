@@ -98,7 +98,6 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   const RankModel rank = load_rank(grid, plan, config, stop);
   log_info("weights: {}", describe_loading(grid.world(), rank.weights.report));
   prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
-  prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
   const double loaded_seconds = clock.seconds();
 
   const ReplicaOutcome outcome =
