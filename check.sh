@@ -54,7 +54,7 @@ cmake --build --preset cpu-asan --parallel "$jobs" --target sanitized_tests
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
   say "CUDA build, one architecture"
   PATH="$PATH:/usr/local/cuda/bin" cmake --preset cuda-release -DCMAKE_CUDA_ARCHITECTURES=90a-real
-  cmake --build --preset cuda-release --parallel "$jobs" --target millrace millrace-plan millrace-report gpu_tests
+  cmake --build --preset cuda-release --parallel "$jobs" --target millrace millrace-doctor millrace-plan millrace-report gpu_tests
 else
   say "no nvcc: the CUDA build is not checked here"
 fi

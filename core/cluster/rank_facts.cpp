@@ -118,8 +118,10 @@ RankFacts collect_facts(Device device) {
   facts.device = device;
   facts.gpu = device_facts(device);
   facts.visible_gpus = cuda_device_count();
-  facts.driver = gpu_driver_version();
-  if (device.is_cuda()) facts.nccl = nccl_library();
+  if (device.is_cuda()) {
+    facts.driver = gpu_driver_version();
+    facts.nccl = nccl_library();
+  }
   facts.cores = allowed_cores();
   facts.host_cores = static_cast<int>(std::thread::hardware_concurrency());
   facts.free_memory_bytes = available_memory_bytes();

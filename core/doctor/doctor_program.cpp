@@ -1,6 +1,7 @@
 #include "core/doctor/doctor_program.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include "core/cluster/grid_links.hpp"
 #include "core/doctor/doctor_text.hpp"
 #include "core/doctor/roll_call.hpp"
+#include "core/io/crc32c.hpp"
 #include "core/job/agreed_config.hpp"
 #include "core/job/device_choice.hpp"
 #include "core/job/job_clock.hpp"
@@ -75,7 +77,7 @@ std::string build_of_millrace() {
   return beside.empty() ? build_id() : beside;
 }
 
-// Whether every host sees what rank 0 writes beside the output. Collective.
+// What this host sees of a file that rank 0 writes beside the output. Collective.
 std::string output_fact(const Comm& world, const std::string& output) {
   if (output.empty()) return "";
   std::string probe;
@@ -97,10 +99,11 @@ std::string output_fact(const Comm& world, const std::string& output) {
                                          std::chrono::duration<double>(visible_seconds)) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  const bool seen = fs::exists(path, error);
+  const bool is_seen = fs::exists(path, error);
+  const bool is_writable = access(path.c_str(), W_OK) == 0;
   world.barrier();
   if (world.rank() == 0) fs::remove(path, error);
-  return seen ? "shared" : "not shared";
+  return !is_seen ? "not shared" : is_writable ? "shared" : "read-only";
 }
 
 // Where the job would run, and on what grid.
@@ -127,10 +130,24 @@ GridShape grid_of_hosts(const Comm& world, const Comm& node, const GridConfig& g
   return shape;
 }
 
+bool is_same_everywhere(const Comm& world, const std::map<std::string, std::string>& model) {
+  std::uint32_t sum = 0;
+  for (const auto& [file, fact] : model) {
+    sum = crc32c(as_bytes(file), sum);
+    sum = crc32c(as_bytes(fact), sum);
+  }
+  return world.all_reduce_min(sum) == world.all_reduce_max(sum);
+}
+
 Place find_place(const Comm& world, const RunConfig& config) {
   const Comm node = world.split_by_host();
   Place place;
-  if (config.model.model.empty()) {
+  const std::string& model = config.model.model;
+  if (!model.empty()) {
+    place.model = agree(world, [&] { return model_facts(find_model(model)); });
+  }
+  // Ranks with different models would plan different grids.
+  if (model.empty() || !is_same_everywhere(world, place.model)) {
     place.device = agree(world, [&] { return choose_device(config.engine.device, node); });
     place.shape = grid_of_hosts(world, node, config.grid);
     return place;
@@ -139,7 +156,6 @@ Place find_place(const Comm& world, const RunConfig& config) {
   place.device = plan.device;
   place.shape = plan.grid.shape;
   place.explanation = plan.explanation;
-  place.model = agree(world, [&] { return model_facts(plan.files); });
   return place;
 }
 
@@ -154,11 +170,11 @@ std::vector<Flag> doctor_flags(DoctorConfig& config) {
     }
   };
   RunConfig& run = config.run;
-  take(run_flags(run), {"model", "load-format", "dtype", "kv-cache-dtype", "max-model-len",
-                        "prompts", "output", "tensor-parallel-size", "pipeline-parallel-size",
-                        "data-parallel-size", "pipeline-partition", "require-transport", "device",
-                        "max-num-seqs", "max-num-batched-tokens", "block-size",
-                        "kv-cache-memory-bytes", "gpu-memory-utilization", "generation-config"});
+  take(run_flags(run),
+       {"model", "load-format", "dtype", "kv-cache-dtype", "max-model-len", "prompts", "output",
+        "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
+        "pipeline-partition", "require-transport", "device", "max-num-seqs",
+        "max-num-batched-tokens", "block-size", "kv-cache-memory-bytes", "gpu-memory-utilization"});
   const std::string group = "Verdict";
   flags.push_back({group, "strict", "", Kind::toggle, "", "false", "Warnings count as failures.",
                    [&config](const FlagValue& value) { config.strict = value.boolean(); }});

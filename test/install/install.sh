@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cmake --install "$build" --prefix "$work/prefix" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-for program in millrace millrace-plan millrace-report; do
+for program in millrace millrace-doctor millrace-plan millrace-report; do
   "$work/prefix/bin/$program" --version
 done
 for script in submit.sh site.sh job.sh batch.sbatch array.sbatch merge.sbatch doctor.sbatch; do
