@@ -51,7 +51,7 @@ class Line {
   std::size_t length_ = 0;
 };
 
-void say_and_die(int signal) {
+void say_and_die(int signal, siginfo_t* cause, void*) {
   const auto which =
       static_cast<std::size_t>(std::find(fatal.begin(), fatal.end(), signal) - fatal.begin());
   sigaction(signal, &previous[which], nullptr);
@@ -68,7 +68,9 @@ void say_and_die(int signal) {
     line.add("\n");
     line.write();
   }
-  raise(signal);  // held back until this handler returns
+  // A fault happens again, and with its address, when the handler returns. A signal that was sent
+  // does not; it is held back until then.
+  if (cause->si_code <= 0) raise(signal);
 }
 
 }  // namespace
@@ -84,8 +86,8 @@ LastWords::LastWords(const std::string& beginning, const Progress& progress,
   stack.ss_size = handler_stack.size();
   sigaltstack(&stack, nullptr);  // of this thread
   struct sigaction action {};
-  action.sa_handler = say_and_die;
-  action.sa_flags = SA_ONSTACK;
+  action.sa_sigaction = say_and_die;
+  action.sa_flags = SA_ONSTACK | SA_SIGINFO;
   sigemptyset(&action.sa_mask);
   for (std::size_t i = 0; i < fatal.size(); ++i) sigaction(fatal[i], &action, &previous[i]);
 }

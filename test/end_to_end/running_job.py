@@ -1,5 +1,6 @@
 """A millrace job that a test watches while it runs: its log, its ranks' processes, its journal, its end."""
 
+import ctypes
 import json
 import os
 import pathlib
@@ -31,11 +32,12 @@ def slow_model(folder):
 
 
 class Job:
-    """mpirun with so many ranks of millrace; every line of its stderr is kept."""
+    """mpirun with so many ranks of millrace, 0 for millrace alone; every line of its stderr is kept."""
 
     def __init__(self, ranks, arguments, environment=()):
         self.mark = uuid.uuid4().hex
-        command = [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", BINARY]
+        launcher = [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"] if ranks > 0 else []
+        command = [*launcher, BINARY]
         self.process = subprocess.Popen(
             [str(word) for word in [*command, *arguments]],
             env={**os.environ, "OMP_NUM_THREADS": "1", **dict(environment), MARK: self.mark},
@@ -77,8 +79,7 @@ class Job:
             if f"{MARK}={self.mark}".encode() not in words or program != str(BINARY.resolve()):
                 continue
             rank = [word for word in words if word.startswith(b"OMPI_COMM_WORLD_RANK=")]
-            if rank:
-                found[int(entry.name)] = int(rank[0].split(b"=")[1])
+            found[int(entry.name)] = int(rank[0].split(b"=")[1]) if rank else 0
         return found
 
     def pid(self, rank):
@@ -92,6 +93,15 @@ class Job:
 
     def send(self, rank, number):
         os.kill(self.pid(rank), number)
+
+    def freeze_main_thread(self, rank):
+        """The main thread of a rank stands still while its other threads go on. False where the system forbids
+        that. The thread goes on when the caller's thread ends."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        seize, interrupt = 0x4206, 0x4207
+        pid = self.pid(rank)
+        return libc.ptrace(seize, pid, None, None) == 0 and libc.ptrace(interrupt, pid, None, None) == 0
 
     def log(self):
         return "\n".join(self.lines)

@@ -119,6 +119,23 @@ class Stop(unittest.TestCase):
             self.assertLess(took, 8)
             self.assertEqual(job.complaints(), ["millrace: stopped at once by a second SIGINT on rank 1"])
 
+    def test_the_launcher_passes_usr1_on(self):
+        prompts = self.write_prompts(MANY, SHORT_TOKENS)
+        with Job(2, self.arguments(prompts, "-dp", "2", "--grace-period", "1")) as job:
+            self.wait_for_answers(job)
+            job.process.send_signal(signal.SIGUSR1)
+            self.assert_stopped(job, "SIGUSR1 on rank ", 12)
+
+    def test_a_rank_alone_stops_without_a_launcher(self):
+        prompts = self.write_prompts(MANY, SHORT_TOKENS)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            with self.subTest(signal=number):
+                with Job(0, self.arguments(prompts, "--resume", "--grace-period", "1")) as job:
+                    before = answers(self.output)
+                    self.wait_for_answers(job, before + 2)
+                    job.send(0, number)
+                    self.assert_stopped(job, f"{signal.Signals(number).name} on rank 0", 12)
+
     def test_a_job_that_loads_its_weights_stops_too(self):
         config = json.loads((self.model / "config.json").read_text())
         config.update(num_hidden_layers=200)
@@ -174,6 +191,16 @@ class Stop(unittest.TestCase):
             job.send(1, signal.SIGSTOP)
             code = self.assert_failed(job, r"^millrace: rank 1 on host \S+ has been silent for 20 s, last seen in "
                                            r"step \d+.*: the job ends$")
+            self.assertEqual(code, STOPPED)
+
+    def test_a_rank_that_hangs_is_named_by_the_watchdog(self):
+        prompts = self.write_prompts(MANY, SHORT_TOKENS)
+        with Job(2, self.arguments(prompts, "-tp", "2", "--watchdog", "3")) as job:
+            self.wait_for_answers(job)
+            if not job.freeze_main_thread(1):
+                self.skipTest("this system lets no process hold a thread of another")
+            code = self.assert_failed(job, r"^millrace: rank \d on host \S+ hangs in step \d+.*: no rank has got on "
+                                           r"for 3 s, the job ends$", 15)
             self.assertEqual(code, STOPPED)
 
     def test_a_rank_without_memory_ends_the_job(self):

@@ -1,6 +1,7 @@
 #include "test/core/engine/run_engine.hpp"
 
 #include <algorithm>
+#include <thread>
 
 #include "core/model/model_folder.hpp"
 #include "core/weights/checkpoint.hpp"
@@ -13,19 +14,25 @@ namespace {
 // Gives the requests a few at a time, as a reader would that is no faster than the engine.
 class ListSource : public RequestSource {
  public:
-  explicit ListSource(std::vector<Request> requests) : requests_(std::move(requests)) {}
+  ListSource(std::vector<Request> requests, bool endless)
+      : requests_(std::move(requests)), endless_(endless) {}
 
   bool take(std::vector<Request>& out, std::size_t limit) override {
-    if (next_ == requests_.size()) return false;
+    if (next_ == requests_.size()) return endless_;
     for (std::size_t n = std::min<std::size_t>(limit, 3); n > 0 && next_ < requests_.size(); --n) {
       out.push_back(requests_[next_++]);
     }
     return true;
   }
-  bool wait(std::chrono::milliseconds) override { return true; }
+  bool wait(std::chrono::milliseconds at_most) override {
+    if (next_ < requests_.size() || !endless_) return true;
+    std::this_thread::sleep_for(at_most);
+    return false;
+  }
 
  private:
   std::vector<Request> requests_;
+  bool endless_;
   std::size_t next_ = 0;
 };
 
@@ -49,7 +56,7 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
     const auto replica = static_cast<int>(i) % options.grid.data;
     if (replica == grid.coordinates().data) mine.push_back(requests[i]);
   }
-  ListSource source(std::move(mine));
+  ListSource source(std::move(mine), options.endless);
   ListSink sink;
   EngineRun result;
   result.is_leader = grid.is_leader();
@@ -63,10 +70,18 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
   parameters.tokenizer = options.tokenizer;
   parameters.source = &source;
   parameters.sink = &sink;
-  parameters.on_step = [&](const ReplicaProgress& progress) { result.last = progress; };
+  parameters.stop = options.stop;
+  parameters.on_step = [&](const ReplicaProgress& progress) {
+    result.last = progress;
+    if (options.on_step) options.on_step(progress);
+  };
   Replica replica(model.spec, slices, weights, grid, parameters);
   replica.run();
   result.times = replica.times();
+  if (result.is_leader) {
+    result.is_complete = replica.is_complete();
+    result.dropped = replica.dropped();
+  }
   result.finished = std::move(sink.finished);
   std::ranges::sort(result.finished, {}, &FinishedRequest::index);
   return result;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "comm/grid.hpp"
+#include "comm/stop_request.hpp"
 #include "core/engine/replica.hpp"
 #include "core/model/tensor_spec.hpp"
 
@@ -20,12 +21,17 @@ struct EngineOptions {
   std::uint64_t seed = 0;
   std::optional<DType> dtype = {};  // of the weights; the checkpoint's own
   const Tokenizer* tokenizer = nullptr;
+  StopRequest* stop = nullptr;
+  std::function<void(const ReplicaProgress&)> on_step = {};  // on leaders
+  bool endless = false;  // the source never says that it is exhausted
 };
 
 struct EngineRun {
   bool is_leader = false;                 // of its replica
   std::vector<FinishedRequest> finished;  // on leaders, by Request::index
   ReplicaProgress last;                   // on leaders
+  bool is_complete = true;                // on leaders
+  std::int64_t dropped = 0;               // on leaders
   Replica::Times times;
 };
 

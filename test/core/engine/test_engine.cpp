@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "comm/environment.hpp"
 #include "core/model/model_folder.hpp"
@@ -239,6 +240,68 @@ TEST(Engine, SequencesEndAtTheModelsLength) {
       EXPECT_EQ(completion.token_ids.size() + requests[i].prompt_tokens.size(), 50U);
     }
   }
+}
+
+// Asks a running engine to stop after the first step in which something is finished.
+EngineRun run_until_stopped(const std::vector<Request>& requests, double grace_seconds) {
+  StopRequest stop;
+  EngineOptions options{.grid = grid(), .max_num_seqs = 4, .num_blocks = 40, .stop = &stop};
+  options.on_step = [&](const ReplicaProgress& progress) {
+    if (progress.requests_done > 0 && !stop.is_made()) stop.make("the test", grace_seconds);
+  };
+  return run_engine(world(), fixture("qwen2"), options, requests);
+}
+
+TEST(Engine, AStopFinishesWhatHasBegunAndNothingElse) {
+  const auto requests = sampled_requests(30);
+  const EngineRun all = run_engine(world(), fixture("qwen2"), {.grid = grid()}, requests);
+  const EngineRun run = run_until_stopped(requests, 1000);
+  if (!is_leader()) return;
+  EXPECT_FALSE(run.is_complete);
+  EXPECT_GT(run.dropped, 0);  // taken from the source, but not begun
+  EXPECT_GT(run.finished.size(), 1U);
+  EXPECT_LT(run.finished.size(), 30U);
+  EXPECT_EQ(run.last.running, 0);
+  EXPECT_EQ(run.last.blocks_in_use, 0);
+  for (const FinishedRequest& finished : run.finished) {
+    const FinishedRequest& as_ever = all.finished[static_cast<std::size_t>(finished.index)];
+    ASSERT_EQ(finished.completions.size(), as_ever.completions.size());
+    for (std::size_t n = 0; n < finished.completions.size(); ++n) {
+      EXPECT_EQ(finished.completions[n].token_ids, as_ever.completions[n].token_ids);
+    }
+  }
+}
+
+TEST(Engine, AStopWithoutGraceDropsWhatRuns) {
+  const EngineRun run = run_until_stopped(sampled_requests(30), 0);
+  if (!is_leader()) return;
+  EXPECT_FALSE(run.is_complete);
+  EXPECT_GT(run.dropped, 1);
+  EXPECT_LT(run.finished.size(), 8U);
+  EXPECT_EQ(run.last.running, 0);
+  EXPECT_EQ(run.last.waiting, 0);
+  EXPECT_EQ(run.last.blocks_in_use, 0);
+}
+
+TEST(Engine, AStopThatComesWhenEverythingHasBegunLosesNothing) {
+  const EngineRun run = run_until_stopped(sampled_requests(3), 1000);
+  if (!is_leader()) return;
+  EXPECT_TRUE(run.is_complete);
+  EXPECT_EQ(run.finished.size(), 3U);
+}
+
+TEST(Engine, AnEngineThatWaitsForPromptsStopsWhenAsked) {
+  StopRequest stop;
+  const auto start = std::chrono::steady_clock::now();
+  std::jthread asks([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    stop.make("the test", 1000);
+  });
+  const EngineRun run =
+      run_engine(world(), fixture("qwen2"), {.grid = grid(), .stop = &stop, .endless = true}, {});
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_EQ(run.times.steps, 0);
+  EXPECT_EQ(run.is_complete, !is_leader());
 }
 
 TEST(Engine, NoRequestsNoWork) {

@@ -1,10 +1,14 @@
-// When a job begins to stop by itself, and how weights that are being read end with it.
+// When a job begins to stop by itself, and how loading and merging end with it.
 #include "core/job/stop.hpp"
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
+#include "core/job/journal.hpp"
 #include "core/job/stoppable_checkpoint.hpp"
 #include "core/weights/checkpoint.hpp"
+#include "test/core/io/samples.hpp"
 
 namespace millrace {
 namespace {
@@ -44,6 +48,42 @@ TEST(StopTime, WhatSlurmDoesNotSayIsNoLimit) {
   for (const char* text : {"", "UNLIMITED", "17e8", "1700000100 ", "4294967295"}) {
     EXPECT_EQ(with_slurm(text), std::nullopt) << text;
   }
+}
+
+// The journal of a job that answered everything, at 20 lines of 10 bytes.
+class AnsweredJob : public testing::Test {
+ protected:
+  AnsweredJob() {
+    config_.input.prompts = folder_ / "prompts.txt";
+    config_.output.output = folder_ / "answers.jsonl";
+    std::ofstream(config_.input.prompts) << std::string(200, 'x');
+    journal_.folder = spool_folder(config_.output.output);
+    journal_.header.prompt_end = 200;
+    SpoolWriter writer({.folder = journal_.folder, .header = journal_.header});
+    for (std::int64_t offset = 0; offset < 200; offset += 10) writer.put(sample_result(offset));
+    writer.close();
+  }
+
+  TemporaryFolder folder_;
+  RunConfig config_;
+  Journal journal_;
+  StopRequest stop_;
+};
+
+TEST_F(AnsweredJob, IsMergedWithinTheGrace) {
+  stop_.make("SIGTERM on rank 0", 1000);
+  finish_journal(journal_, config_, {}, stop_);
+  EXPECT_TRUE(std::filesystem::exists(config_.output.output));
+  EXPECT_FALSE(std::filesystem::exists(journal_.folder));
+}
+
+TEST_F(AnsweredJob, KeepsItsJournalWhenTheMergeIsStopped) {
+  stop_.make("SIGTERM on rank 0", 0);
+  EXPECT_THROW(finish_journal(journal_, config_, {}, stop_), Stopped);
+  EXPECT_FALSE(std::filesystem::exists(config_.output.output));
+  EXPECT_EQ(spool_files(journal_.folder).size(), 1U);
+  finish_journal(journal_, config_, {}, StopRequest());  // as with --resume
+  EXPECT_TRUE(std::filesystem::exists(config_.output.output));
 }
 
 class Counting : public Checkpoint {
