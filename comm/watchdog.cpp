@@ -127,11 +127,12 @@ class Watchdog::Thread {
     }
     since_death_ += elapsed;
     if (since_death_ < death_seconds || !host_.speaks_for_host() || host_.job_is_ending()) return;
-    if (host_.cause_is_said()) abort_silently(exit_code::internal_error);  // by its last words
+    // A rank that crashed has said so itself.
+    const bool has_crashed = host_.cause_is_said();
     abort_with(
         fmt::format("{} died{}, killed or out of memory: the job ends", name_of(death_->rank),
                     death_->step < 0 ? "" : fmt::format(" in step {}", death_->step)),
-        exit_code::stopped);
+        has_crashed ? exit_code::internal_error : exit_code::stopped);
   }
 
   // A rank other than 0: reports, and listens for rank 0.
@@ -252,13 +253,11 @@ class Watchdog::Thread {
     std::fflush(stderr);
   }
 
-  // One line, and then the end, for which a broken network must not make anybody wait.
+  // One line, unless it is said already, and then the end, for which a broken network must not make
+  // anybody wait.
   [[noreturn]] void abort_with(const std::string& line, int exit_code) {
-    if (!host_.cause_is_said().exchange(true)) say(line);
-    abort_silently(exit_code);
-  }
-  [[noreturn]] void abort_silently(int exit_code) {
     host_.job_is_ending() = true;
+    if (!host_.cause_is_said().exchange(true)) say(line);
     alarm(abort_seconds);
     Environment::abort_job(exit_code);
   }
