@@ -23,6 +23,7 @@ std::size_t beginning_length = 0;
 const Progress* progress_of_rank = nullptr;
 std::atomic<bool>* is_spoken = nullptr;
 std::array<struct sigaction, fatal.size()> previous;
+stack_t previous_stack;
 // A stack that has run over leaves no room for a handler.
 alignas(16) std::array<std::byte, 64 * 1024> handler_stack;
 
@@ -84,7 +85,7 @@ LastWords::LastWords(const std::string& beginning, const Progress& progress,
   stack_t stack{};
   stack.ss_sp = handler_stack.data();
   stack.ss_size = handler_stack.size();
-  sigaltstack(&stack, nullptr);  // of this thread
+  sigaltstack(&stack, &previous_stack);  // of this thread
   struct sigaction action {};
   action.sa_sigaction = say_and_die;
   action.sa_flags = SA_ONSTACK | SA_SIGINFO;
@@ -94,9 +95,7 @@ LastWords::LastWords(const std::string& beginning, const Progress& progress,
 
 LastWords::~LastWords() {
   for (std::size_t i = 0; i < fatal.size(); ++i) sigaction(fatal[i], &previous[i], nullptr);
-  stack_t none{};
-  none.ss_flags = SS_DISABLE;
-  sigaltstack(&none, nullptr);
+  sigaltstack(&previous_stack, nullptr);
 }
 
 }  // namespace millrace
