@@ -17,6 +17,7 @@
 #include "comm/run_main.hpp"
 #include "core/config/run_config.hpp"
 #include "core/job/log.hpp"
+#include "core/job/matmul_plans.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace::bench {
@@ -59,6 +60,10 @@ std::vector<Flag> flags_of(Options& options) {
 void print(const std::string& line) {
   fmt::print("{}\n", line);
   std::fflush(stdout);
+}
+
+std::string_view weights_name(const ModelConfig& model, const PlanOptions& options) {
+  return model.quantization == Quantization::fp8 ? "fp8" : name(options.dtype);
 }
 
 // Where the device's time went, by what kind of step it was.
@@ -130,7 +135,7 @@ void report(const Options& options, const Engine& engine, const Workload& worklo
   csv << fmt::format(
       "{},{},{},{},{},{},{},{},{:.3f},{:.1f},{:.1f},{:.3f},{:.3f},{:.4f},{},{},"
       "{:.4g},{:.4g}\n",
-      options.config.model.model, name(plan.dtype), name(plan.cache_dtype),
+      options.config.model.model, weights_name(options.config.model, plan), name(plan.cache_dtype),
       to_string(engine.grid.shape()), workload.name, plan.max_num_seqs, plan.max_num_batched_tokens,
       run.cache_tokens, run.seconds, rate,
       static_cast<double>(run.output_tokens + run.prompt_tokens) / run.seconds,
@@ -200,10 +205,12 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   const JobPlan plan = plan_job(world, config);
   Grid grid(world, plan.grid.shape);
   grid.bind(plan.device);
+  const bool fp8 = config.model.quantization == Quantization::fp8;
   // Before the weights, while there is room for what is measured.
   const Ceilings ceilings =
-      agree(world, [&] { return measure_ceilings(plan.device, plan.options.dtype); });
+      agree(world, [&] { return measure_ceilings(plan.device, plan.options.dtype, fp8); });
   const RankModel rank = load_rank(grid, plan, config, StopRequest());
+  prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
   const double held =
       static_cast<double>(grid.replica().all_reduce_sum(rank.weights.report.weight_bytes));
   const double ranks = grid.replica().size();
@@ -212,14 +219,14 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
       .plan = plan,
       .rank = rank,
       .cost = cost_of(plan.model.spec, held, plan.options.dtype, plan.options.cache_dtype),
-      .replica = {ranks * ceilings.copy_bytes_per_second,
-                  ranks * ceilings.matmul_flops_per_second}};
+      .replica = {ranks * ceilings.copy_bytes_per_second, ranks * ceilings.matmul_flops_per_second,
+                  ranks * ceilings.head_flops_per_second}};
   if (world.rank() == 0) {
     print(fmt::format(
         "{} on {} ({}), weights {}, KV cache {}; ceilings of a rank: copy {:.0f} GB/s, "
         "matmul {:.1f} TFLOP/s",
         config.model.model, to_string(plan.device), to_string(grid.shape()),
-        name(plan.options.dtype), name(plan.options.cache_dtype),
+        weights_name(config.model, plan.options), name(plan.options.cache_dtype),
         1e-9 * ceilings.copy_bytes_per_second, 1e-12 * ceilings.matmul_flops_per_second));
   }
   for (const int batch : options.decode_batches) report_decode(engine, batch, options.context);

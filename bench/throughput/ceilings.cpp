@@ -9,6 +9,7 @@
 
 #include "kernels/linear.hpp"
 #include "kernels/linear_tuning.hpp"
+#include "kernels/quantize.hpp"
 
 namespace millrace::bench {
 
@@ -61,9 +62,16 @@ Tensor random(DType dtype, Device device, std::int64_t rows, std::int64_t column
   return tensor;
 }
 
+double matmul_rate(const LinearInput& x, const LinearWeight& w, const TensorView& out,
+                   Stream stream) {
+  tune_linear(w, out.dtype(), false, false, {w.n}, stream);
+  return 2.0 * static_cast<double>(w.n * w.n * w.n) /
+         median_seconds([&] { linear(out, x, w, {}, false, stream); }, stream);
+}
+
 }  // namespace
 
-Ceilings measure_ceilings(Device device, DType weights) {
+Ceilings measure_ceilings(Device device, DType weights, bool fp8) {
   const OwnedStream owned(device);
   const Stream stream = owned.stream();
   Ceilings ceilings;
@@ -78,11 +86,17 @@ Ceilings measure_ceilings(Device device, DType weights) {
   const DType activations = device.is_cuda() ? weights : DType::f32;
   const Tensor x = random(activations, device, n, n, stream);
   const Tensor out(activations, device, {n, n});
-  const LinearWeight w = pack_linear(random(weights, device, n, n, stream), device, stream);
-  tune_linear(w, activations, false, false, {n}, stream);
-  ceilings.matmul_flops_per_second =
-      2.0 * static_cast<double>(n * n * n) /
-      median_seconds([&] { linear(out, x, w, {}, false, stream); }, stream);
+  const Tensor plain = random(weights, device, n, n, stream);
+  ceilings.head_flops_per_second = matmul_rate(x, pack_linear(plain, device, stream), out, stream);
+  ceilings.matmul_flops_per_second = ceilings.head_flops_per_second;
+  if (fp8) {
+    const Tensor values(DType::fp8_e4m3, device, {n, n});
+    const Tensor scales(DType::f32, device, {n});
+    const LinearInput quantized(values, scales);
+    quantize(quantized, x, stream);
+    ceilings.matmul_flops_per_second =
+        matmul_rate(quantized, quantize_linear(plain, device, stream), out, stream);
+  }
   return ceilings;
 }
 

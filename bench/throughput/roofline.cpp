@@ -29,14 +29,13 @@ ModelCost cost_of(const ModelSpec& spec, double held_bytes, DType dtype, DType c
 
 double roofline_seconds(const StepRecord& step, const ModelCost& cost, const Ceilings& ceilings) {
   const double weights = cost.weight_bytes / ceilings.copy_bytes_per_second;
-  const double matmul =
-      (step.tokens * cost.flops_per_token + step.samples * cost.head_flops_per_sample) /
-      ceilings.matmul_flops_per_second;
+  const double matmul = step.tokens * cost.flops_per_token / ceilings.matmul_flops_per_second +
+                        step.samples * cost.head_flops_per_sample / ceilings.head_flops_per_second;
   return std::max(weights, matmul) +
          static_cast<double>(step.decode_keys) * cost.bytes_per_key /
              ceilings.copy_bytes_per_second +
          static_cast<double>(step.prompt_pairs) * cost.attention_flops_per_pair /
-             ceilings.matmul_flops_per_second;
+             ceilings.head_flops_per_second;
 }
 
 double roofline_seconds(std::span<const StepRecord> steps, const ModelCost& cost,
@@ -65,10 +64,10 @@ double ideal_seconds(const Workload& workload, const ScheduleLimits& limits, con
        std::max(1.0, static_cast<double>(limits.cache_tokens) / mean_length)});
   const double steps = std::max(longest, decodes / running);
   const double weights = steps * cost.weight_bytes / ceilings.copy_bytes_per_second;
-  const double matmul = (tokens * cost.flops_per_token + samples * cost.head_flops_per_sample) /
-                        ceilings.matmul_flops_per_second;
+  const double matmul = tokens * cost.flops_per_token / ceilings.matmul_flops_per_second +
+                        samples * cost.head_flops_per_sample / ceilings.head_flops_per_second;
   return std::max(weights, matmul) + keys * cost.bytes_per_key / ceilings.copy_bytes_per_second +
-         pairs * cost.attention_flops_per_pair / ceilings.matmul_flops_per_second;
+         pairs * cost.attention_flops_per_pair / ceilings.head_flops_per_second;
 }
 
 }  // namespace millrace::bench

@@ -3,9 +3,11 @@
 //   max(weight bytes / bandwidth, matmul flops / rate) + KV bytes / bandwidth
 //     + prompt attention flops / rate
 //
-// summed over the steps. Weights are read once a step; the KV bytes are the keys and values that
-// decode tokens read; norms, activations and sampling cost nothing. A replica of several ranks
-// counts as one device of their ceilings together. Sliding windows are not taken off.
+// summed over the steps. The rate is that of the dtype that is multiplied: the output head and
+// attention stay in the activations' where the layers are fp8. Weights are read once a step; the KV
+// bytes are the keys and values that decode tokens read; norms, activations and sampling cost
+// nothing. A replica of several ranks counts as one device of their ceilings together. Sliding
+// windows are not taken off.
 #pragma once
 
 #include <cstdint>

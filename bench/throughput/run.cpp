@@ -23,15 +23,7 @@ WorkloadRun run_workload(const Engine& engine, const Workload& workload) {
   NoSink sink;
   ReplicaProgress last;
   StepTrace trace(engine.plan.device);
-  ReplicaParameters parameters;
-  parameters.max_num_batched_tokens = options.max_num_batched_tokens;
-  parameters.max_num_seqs = options.max_num_seqs;
-  parameters.max_model_len = static_cast<std::int32_t>(options.max_model_len);
-  parameters.block_size = options.block_size;
-  parameters.num_blocks = engine.rank.plan.blocks;
-  parameters.cache_dtype = options.cache_dtype;
-  parameters.activation_dtype = engine.plan.device.is_cpu() ? DType::f32 : options.dtype;
-  parameters.device = engine.plan.device;
+  ReplicaParameters parameters = replica_parameters(engine.plan, engine.rank);
   parameters.trace = &trace;
   parameters.source = &source;
   parameters.sink = &sink;

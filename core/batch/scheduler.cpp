@@ -188,6 +188,7 @@ bool Scheduler::resolve(Sequence& sequence, std::int32_t token, SequenceUpdate& 
 void Scheduler::finish(Sequence& sequence) {
   sequence.state = Sequence::State::finished;
   ++finished_;
+  forecast_.finished(sequence);
 }
 
 // Frees what no step in flight uses any more.
@@ -305,12 +306,14 @@ void Scheduler::collect_prompt_chunks() {
 }
 
 void Scheduler::collect_admissions() {
+  if (waiting_.empty() || free_slots_.empty()) return;
+  forecast_.begin(running_, pool_.num_blocks(), config_.block_size);
   while (!waiting_.empty() && !free_slots_.empty() && work_.size() < sequence_limit_ &&
          budget_ > 0) {
     const std::int32_t needed = blocks_for(waiting_.front()->known());
-    // A block per running sequence stays free: with none, a tenth to half of all tokens were
-    // computed twice in simulated full caches; with more, the cache stood idle.
+    // A block per running sequence stays free, since the forecast may be wrong.
     if (pool_.num_free() < needed + num_running()) return;
+    if (config_.forecast && !forecast_.admits(*waiting_.front())) return;
     const std::int32_t slot = free_slots_.back();
     free_slots_.pop_back();
     auto& owner = table_[static_cast<std::size_t>(slot)];

@@ -21,6 +21,7 @@
 
 #include "core/batch/batch_plan.hpp"
 #include "core/batch/block_pool.hpp"
+#include "core/batch/cache_forecast.hpp"
 #include "core/batch/step.hpp"
 
 namespace millrace {
@@ -37,6 +38,9 @@ struct SchedulerConfig {
   // How many tokens of a sequence may be unresolved when it is scheduled again; at most lag. Above
   // 0 the device feeds drawn tokens back by itself (BatchPlan::token_sources).
   std::int32_t lookahead = 0;
+  // Admit no more than the cache will hold when it has grown (CacheForecast). Off: whatever fits
+  // now, so that much is preempted; for tests of that.
+  bool forecast = true;
   std::vector<std::int32_t> eos_token_ids;
 };
 
@@ -131,6 +135,7 @@ class Scheduler {
   std::int32_t finished_ = 0;                       // ended, still used by a step in flight
   std::vector<std::unique_ptr<Sequence>> retired_;  // freed by the next schedule()
 
+  CacheForecast forecast_;
   std::vector<InFlight> in_flight_;  // step n at n % (lag + 1)
   std::int64_t next_step_ = 0;
   std::int64_t next_number_ = 0;

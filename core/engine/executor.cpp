@@ -2,18 +2,18 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
+#include <utility>
 
 #include "comm/pipeline_transfer.hpp"
 #include "core/engine/elapsed.hpp"
+#include "core/engine/workspace.hpp"
+#include "core/engine/worst_step.hpp"
 #include "kernels/gather.hpp"
 
 namespace millrace {
 
 namespace {
-
-// Rows whose logits are held at once: bounds the one workspace that is as wide as the vocabulary. A
-// pass reads the output head once, so a GPU, whose steps are short, takes more rows at a time.
-std::int64_t max_rows_per_pass(Device device) { return device.is_cuda() ? 1024 : 256; }
 
 // Padded sizes are close enough that padding costs a few percent at most, and few enough that
 // recording them all takes little time and memory.
@@ -24,26 +24,24 @@ std::int64_t padded_sequences(std::int64_t sequences) {
   return (sequences + step - 1) / step * step;
 }
 
-constexpr std::int64_t largest_padding = 64;
 constexpr std::int64_t least_table_width = 32;  // blocks
 
 }  // namespace
 
 Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
                    const Grid& grid, const ExecutorParameters& parameters)
-    : grid_(grid),
+    : spec_(spec),
+      slices_(slices),
+      grid_(grid),
       limits_(parameters.limits),
       trace_(parameters.trace),
       stream_(parameters.device),
-      cache_(spec, slices, parameters.cache, parameters.device),
-      batch_(parameters.limits, largest_padding, parameters.device),
-      latest_tokens_(DType::i32, parameters.device, {parameters.limits.sequences}),
-      transformer_(spec, slices, weights, grid.tensor(), parameters.limits.tokens + largest_padding,
-                   std::min(parameters.limits.sequences + largest_padding,
-                            max_rows_per_pass(parameters.device)),
-                   parameters.activation_dtype, parameters.device),
-      rows_per_pass_(std::min(parameters.limits.sequences + largest_padding,
-                              max_rows_per_pass(parameters.device))) {
+      rows_per_pass_(max_rows_per_pass(limits_.sequences, parameters.device.kind)),
+      batch_(limits_, largest_padding(parameters.device.kind), parameters.device),
+      latest_tokens_(DType::i32, parameters.device, {limits_.sequences}),
+      transformer_(spec, slices, weights, grid.tensor(),
+                   limits_.tokens + largest_padding(parameters.device.kind), rows_per_pass_,
+                   parameters.activation_dtype, parameters.device) {
   if (!grid.is_last_stage()) return;
   const SamplerParameters sampler{
       .shard = {slices.vocab.begin, slices.vocab.count},
@@ -59,6 +57,12 @@ Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWe
       drawn.passes.emplace_back(rows_per_pass_, parameters.device);
     }
   }
+}
+
+void Executor::make_cache(const KvCacheShape& shape) {
+  graphs_.clear();  // they hold the addresses of the cache that was there
+  cache_.reset();
+  cache_.emplace(spec_, slices_, shape, stream_.stream().device);
 }
 
 void Executor::launch(const BatchPlan& plan) {
@@ -106,11 +110,25 @@ std::optional<Executor::PaddedSize> Executor::padded_size(const BatchPlan& plan)
   const bool fits = Graph::is_supported(stream_.stream().device) && plan.max_query_length == 1 &&
                     plan.num_samples() == plan.num_sequences() && sequences <= rows_per_pass_;
   if (!fits) return std::nullopt;
-  const auto width =
-      static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(plan.block_table_width)));
-  return PaddedSize{sequences,
-                    std::clamp(width, std::min(least_table_width, limits_.blocks_per_sequence),
-                               limits_.blocks_per_sequence)};
+  return PaddedSize{sequences, padded_width(plan.block_table_width)};
+}
+
+std::int64_t Executor::padded_width(std::int64_t blocks) const {
+  const auto width = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(blocks)));
+  const std::int64_t most = limits_.blocks_per_sequence;
+  return std::clamp(width, std::min(least_table_width, most), most);
+}
+
+std::int64_t Executor::possible_graphs() const {
+  std::set<std::int64_t> sequences;
+  for (std::int64_t n = 1; n <= limits_.sequences; ++n) {
+    if (padded_sequences(n) <= rows_per_pass_) sequences.insert(padded_sequences(n));
+  }
+  std::set<std::int64_t> widths;
+  for (std::int64_t blocks = 1; blocks <= limits_.blocks_per_sequence; ++blocks) {
+    widths.insert(padded_width(blocks));
+  }
+  return static_cast<std::int64_t>(sequences.size() * widths.size());
 }
 
 void Executor::run_graph(PaddedSize size, Stream stream) {
@@ -132,7 +150,7 @@ void Executor::run_ops(bool with_logits, Stream stream) {
   // MPI moves long messages only while somebody calls it: the last step's activations go on between
   // layers, so that the next stage does not wait for this step's end.
   transformer_.run_layers(
-      batch_, cache_, [this] { send_.done(); }, stream);
+      batch_, *cache_, [this] { send_.done(); }, stream);
   if (with_logits && grid_.is_last_stage()) {
     logits_ = transformer_.logits(batch_.logits_rows(), stream);
   }
@@ -156,6 +174,37 @@ void Executor::sample(const BatchPlan& plan, Stream stream) {
     sampler_->download(drawn.passes[drawn.passes_used++], stream);
   }
   drawn.done.record(stream);
+}
+
+std::int64_t Executor::warm_up(const KvCacheShape& cache) {
+  make_cache({.blocks = 1, .block_size = cache.block_size, .dtype = cache.dtype});
+  const Stream stream = stream_.stream();
+  const WorstSteps worst(limits_);
+  const auto run = [&](const BatchPlan& plan) {
+    launch(plan);
+    synchronize(stream);
+    if (grid_.is_last_stage()) collect(plan.step);
+    return free_device_memory_bytes(stream.device);
+  };
+  StepTrace* const trace = std::exchange(trace_, nullptr);
+  std::int64_t step = 0;
+  const std::int64_t free_without_graphs = run(worst.prompts(step++));
+  std::int64_t free_with_graphs = free_without_graphs;
+  std::int64_t recorded = 0;
+  if (Graph::is_supported(stream.device)) {
+    for (std::int64_t n = std::min(limits_.sequences, rows_per_pass_); n > 0; n /= 2) {
+      const BatchPlan plan = worst.decode(step++, n);
+      if (!padded_size(plan)) continue;
+      run(plan);
+      free_with_graphs = run(worst.decode(step++, n));
+      ++recorded;
+    }
+  }
+  trace_ = trace;
+  waited_seconds_ = 0;
+  if (recorded == 0) return 0;
+  return (free_without_graphs - free_with_graphs) / recorded *
+         std::max<std::int64_t>(possible_graphs() - recorded, 0);
 }
 
 StepResult Executor::collect(std::int64_t step) {

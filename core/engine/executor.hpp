@@ -26,7 +26,6 @@ namespace millrace {
 
 struct ExecutorParameters {
   BatchLimits limits;
-  KvCacheShape cache;
   std::uint64_t seed = 0;
   std::vector<std::int32_t> eos_token_ids;
   DType activation_dtype = DType::f32;
@@ -36,9 +35,18 @@ struct ExecutorParameters {
 
 class Executor {
  public:
-  // All references must outlive the executor.
+  // All references must outlive the executor. It has no cache yet: make_cache() before launch().
   Executor(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
            const Grid& grid, const ExecutorParameters& parameters);
+
+  // Takes the memory for keys and values; what a cache held that was there before is lost.
+  void make_cache(const KvCacheShape& shape);
+
+  // Runs the largest steps that the limits allow, and records a graph for some sizes, with a cache
+  // of a single block that stays until make_cache(): libraries, communicators and graphs have then
+  // taken what they take of the device. Answers the bytes that graphs yet to be recorded will take.
+  // Collective over the replica.
+  std::int64_t warm_up(const KvCacheShape& cache);
 
   // Enqueues the step; a plan with no tokens is not run. On the CPU it has run when this returns.
   void launch(const BatchPlan& plan);
@@ -73,6 +81,8 @@ class Executor {
   };
 
   std::optional<PaddedSize> padded_size(const BatchPlan& plan) const;
+  std::int64_t padded_width(std::int64_t blocks) const;
+  std::int64_t possible_graphs() const;
   void run_step(const BatchPlan& plan, std::optional<PaddedSize> size, Stream stream);
   void run_graph(PaddedSize size, Stream stream);
   void run_ops(bool with_logits, Stream stream);
@@ -84,18 +94,20 @@ class Executor {
     return drawn_[static_cast<std::size_t>(step) % drawn_.size()];
   }
 
+  const ModelSpec& spec_;
+  const RankSlices& slices_;
   const Grid& grid_;
   BatchLimits limits_;
   StepTrace* trace_;
   OwnedStream stream_;
-  KvCache cache_;
+  std::int64_t rows_per_pass_;
+  std::optional<KvCache> cache_;
   DeviceBatch batch_;
   Tensor latest_tokens_;  // [sequence slots] i32
   Transformer transformer_;
   std::optional<Sampler> sampler_;  // last stage
-  std::int64_t rows_per_pass_;
-  std::vector<Drawn> drawn_;  // last stage: of step n at n % size
-  SendHandle send_;           // of the last step's activations
+  std::vector<Drawn> drawn_;        // last stage: of step n at n % size
+  SendHandle send_;                 // of the last step's activations
   // Empty until the second step of that size. Destroyed before the communicators they hold.
   std::map<PaddedSize, std::optional<Graph>> graphs_;
   TensorView logits_;  // of the step, when its ops have made them

@@ -23,6 +23,12 @@ class KvCache {
   KvCache(const ModelSpec& spec, const RankSlices& slices, const KvCacheShape& shape,
           Device device);
 
+  // Bytes that a GPU may take above a cache's own: each of its tensors takes whole pages.
+  static std::int64_t most_rounding(const RankSlices& slices) {
+    constexpr std::int64_t page_bytes = std::int64_t{2} << 20;
+    return 2 * page_bytes * static_cast<std::int64_t>(slices.slices.size());
+  }
+
   // Of the rank's layer i: [blocks, kv_heads, block_size, head_dim].
   const TensorView& keys(std::size_t layer) const { return layers_[layer].keys.view(); }
   const TensorView& values(std::size_t layer) const { return layers_[layer].values.view(); }

@@ -6,10 +6,13 @@
 #include <limits>
 #include <utility>
 
+#include "comm/agree.hpp"
 #include "comm/progress.hpp"
 #include "comm/stop_request.hpp"
 #include "core/engine/elapsed.hpp"
 #include "core/engine/step_wire.hpp"
+#include "core/model/memory.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 
@@ -37,32 +40,63 @@ std::int32_t lookahead_of(const Grid& grid, Device device) {
 }
 
 SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
-                                 const ReplicaParameters& p) {
-  const std::int64_t blocks = grid.replica().all_reduce_min(p.num_blocks);
-  const std::int64_t addressable = std::numeric_limits<std::int32_t>::max() / p.block_size;
+                                 const ReplicaParameters& p, std::int64_t blocks) {
   return {.max_num_batched_tokens = p.max_num_batched_tokens,
           .max_num_seqs = p.max_num_seqs,
           .max_model_len = p.max_model_len,
           .block_size = p.block_size,
-          .num_blocks = static_cast<std::int32_t>(std::min(blocks, addressable)),
+          .num_blocks = static_cast<std::int32_t>(blocks),
           .lag = lag_of(grid, p.device),
           .lookahead = lookahead_of(grid, p.device),
+          .forecast = p.forecast,
           .eos_token_ids = spec.eos_token_ids};
 }
 
-ExecutorParameters executor_parameters(const SchedulerConfig& scheduler,
-                                       const ReplicaParameters& p) {
-  return {
-      .limits = {.tokens = p.max_num_batched_tokens,
-                 .sequences = p.max_num_seqs,
-                 .blocks_per_sequence = (p.max_model_len + p.block_size - 1) / p.block_size,
-                 .block_size = p.block_size},
-      .cache = {.blocks = scheduler.num_blocks, .block_size = p.block_size, .dtype = p.cache_dtype},
-      .seed = p.seed,
-      .eos_token_ids = scheduler.eos_token_ids,
-      .activation_dtype = p.activation_dtype,
-      .device = p.device,
-      .trace = p.trace};
+ExecutorParameters executor_parameters(const ModelSpec& spec, const ReplicaParameters& p) {
+  return {.limits = {.tokens = p.max_num_batched_tokens,
+                     .sequences = p.max_num_seqs,
+                     .blocks_per_sequence = (p.max_model_len + p.block_size - 1) / p.block_size,
+                     .block_size = p.block_size},
+          .seed = p.seed,
+          .eos_token_ids = spec.eos_token_ids,
+          .activation_dtype = p.activation_dtype,
+          .device = p.device,
+          .trace = p.trace};
+}
+
+// This rank's memory, with a cache as large as was asked for or as a worst step leaves room for.
+ReplicaMemory measure_memory(const ModelSpec& spec, const RankSlices& slices,
+                             const RankWeights& weights, const ReplicaParameters& p,
+                             Executor& executor) {
+  ReplicaMemory memory;
+  memory.activation_bytes = executor.activation_bytes();
+  memory.block_bytes = cache_block_bytes(spec, slices, p.block_size, p.cache_dtype);
+  if (p.num_blocks) {
+    memory.blocks = *p.num_blocks;
+    return memory;
+  }
+  const std::int64_t graph_bytes =
+      executor.warm_up({.block_size = p.block_size, .dtype = p.cache_dtype});
+  const std::int64_t taken =
+      device_memory_bytes(p.device) - free_device_memory_bytes(p.device) + graph_bytes;
+  memory.other_bytes = taken - weights.report.weight_bytes - memory.activation_bytes;
+  memory.blocks = std::max<std::int64_t>(
+      0, (p.memory_bytes - taken - KvCache::most_rounding(slices)) / memory.block_bytes);
+  return memory;
+}
+
+// Of the replica's smallest rank. All its ranks answer or throw alike.
+std::int64_t agreed_blocks(const Grid& grid, const ReplicaParameters& p,
+                           const ReplicaMemory& memory) {
+  const std::int64_t blocks = grid.replica().all_reduce_min(memory.blocks);
+  const std::int64_t of_request = (p.max_model_len + p.block_size - 1) / p.block_size;
+  if (!p.num_blocks && blocks < of_request) {
+    throw UserError(
+        "beside weights, activations and libraries a GPU has room for {} tokens of KV cache, less "
+        "than one request of --max-model-len {}",
+        blocks * p.block_size, p.max_model_len);
+  }
+  return std::min<std::int64_t>(blocks, std::numeric_limits<std::int32_t>::max() / p.block_size);
 }
 
 }  // namespace
@@ -71,9 +105,22 @@ Replica::Replica(const ModelSpec& spec, const RankSlices& slices, const RankWeig
                  const Grid& grid, ReplicaParameters parameters)
     : grid_(grid),
       parameters_(std::move(parameters)),
-      scheduler_(scheduler_config(spec, grid, parameters_)),
-      executor_(spec, slices, weights, grid, executor_parameters(scheduler_.config(), parameters_)),
+      executor_(agree(grid.replica(),
+                      [&] {
+                        return std::make_unique<Executor>(spec, slices, weights, grid,
+                                                          executor_parameters(spec, parameters_));
+                      })),
+      memory_(
+          agree(grid.replica(),
+                [&] { return measure_memory(spec, slices, weights, parameters_, *executor_); })),
+      scheduler_(
+          scheduler_config(spec, grid, parameters_, agreed_blocks(grid, parameters_, memory_))),
       results_(static_cast<std::size_t>(scheduler_.config().lag) + 1) {
+  agree(grid.replica(), [&] {
+    executor_->make_cache({.blocks = scheduler_.config().num_blocks,
+                           .block_size = parameters_.block_size,
+                           .dtype = parameters_.cache_dtype});
+  });
   if (grid.is_leader()) {
     const std::int64_t cache_tokens =
         std::int64_t{scheduler_.config().num_blocks} * scheduler_.config().block_size;
@@ -106,11 +153,11 @@ void Replica::run() {
     }
 
     const BatchPlan& plan = scheduler_.schedule();
-    executor_.launch(plan);
+    executor_->launch(plan);
     if (!plan.empty()) ++times_.steps;
     if (grid_.is_last_stage()) {
       const std::int64_t due = plan.step - Executor::steps_ahead(parameters_.device);
-      if (due >= 0 && executor_.has(due)) keep_result(executor_.collect(due));
+      if (due >= 0 && executor_->has(due)) keep_result(executor_->collect(due));
     }
     report_step();
   }
@@ -233,7 +280,7 @@ void Replica::report_step() {
 
 Replica::Times Replica::times() const {
   Times times = times_;
-  times.waiting_seconds += executor_.waited_seconds();
+  times.waiting_seconds += executor_->waited_seconds();
   return times;
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -40,7 +41,11 @@ struct ReplicaParameters {
   std::int32_t max_num_seqs = 256;
   std::int32_t max_model_len = 2048;
   std::int32_t block_size = 16;
-  std::int64_t num_blocks = 0;  // that this rank has memory for; the replica's smallest decides
+  // Blocks that this rank has memory for; the replica's smallest decides. Not set: on a GPU as many
+  // as a worst step leaves room for.
+  std::optional<std::int64_t> num_blocks;
+  bool forecast = true;           // SchedulerConfig::forecast
+  std::int64_t memory_bytes = 0;  // of this rank's device, that may be in use, by whomever
   DType cache_dtype = DType::f32;
   DType activation_dtype = DType::f32;
   Device device;
@@ -57,10 +62,20 @@ struct ReplicaParameters {
       on_step;  // after each step and at the end; may be empty
 };
 
+// What an engine takes of a rank's memory beside the weights.
+struct ReplicaMemory {
+  std::int64_t activation_bytes = 0;
+  std::int64_t block_bytes = 0;  // of one cache block
+  std::int64_t blocks = 0;       // that there is room for on this rank
+  // Measured, where the cache was sized by measurement: taken by libraries, communicators, graphs,
+  // and by other programs.
+  std::int64_t other_bytes = 0;
+};
+
 class Replica {
  public:
-  // Collective over the replica. All references must outlive it. Throws UserError for contradicting
-  // sizes or a device without the memory.
+  // Collective over the replica. All references must outlive it. Throws UserError, on all its ranks
+  // alike, for contradicting sizes or a device without the memory.
   Replica(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
           const Grid& grid, ReplicaParameters parameters);
   ~Replica();
@@ -75,7 +90,8 @@ class Replica {
 
   // Blocks that the scheduler has: the smallest rank's.
   std::int32_t num_blocks() const { return scheduler_.config().num_blocks; }
-  std::int64_t activation_bytes() const { return executor_.activation_bytes(); }
+  // This rank's memory.
+  const ReplicaMemory& memory() const { return memory_; }
 
   // How run() spent its time on this rank.
   struct Times {
@@ -98,8 +114,9 @@ class Replica {
 
   const Grid& grid_;
   ReplicaParameters parameters_;
+  std::unique_ptr<Executor> executor_;
+  ReplicaMemory memory_;
   Scheduler scheduler_;
-  Executor executor_;
   std::optional<Collector> collector_;  // leader
   std::vector<SequenceUpdate> updates_;
   std::vector<Request> taken_;

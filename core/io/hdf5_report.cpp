@@ -76,6 +76,7 @@ void columns(const KvCacheRow*, auto visit) {
   visit("cache_bytes", &KvCacheRow::cache_bytes);
   visit("block_bytes", &KvCacheRow::block_bytes);
   visit("blocks", &KvCacheRow::blocks);
+  visit("other_bytes", &KvCacheRow::other_bytes);
 }
 
 void columns(const TimelineRow*, auto visit) {

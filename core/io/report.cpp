@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace millrace {
 namespace {
@@ -75,6 +76,25 @@ std::vector<std::string> kv_cache_lines(std::string_view device,
   }
   const std::string_view prefix = blocks_per_replica.size() > 1 ? "In total: " : "";
   add_lines(lines, prefix, device, total_blocks, block_size, total_concurrency, max_model_len);
+  return lines;
+}
+
+std::vector<std::string> limit_lines(const KvCacheReport& kv_cache) {
+  std::map<std::int32_t, std::pair<KvCacheRow, KvCacheRow>> extremes;  // least, most; by replica
+  for (const KvCacheRow& row : kv_cache.ranks) {
+    auto& [least, most] = extremes.try_emplace(row.replica, row, row).first->second;
+    if (row.blocks < least.blocks) least = row;
+    if (row.blocks > most.blocks) most = row;
+  }
+  std::vector<std::string> lines;
+  for (const auto& [replica, rows] : extremes) {
+    const auto& [least, most] = rows;
+    if (most.blocks - least.blocks <= most.blocks / 100) continue;
+    lines.push_back(
+        fmt::format("KV cache limited by rank {} ({} tokens; other ranks of replica {} up to {})",
+                    least.rank, with_commas(least.blocks * kv_cache.block_size), replica,
+                    with_commas(most.blocks * kv_cache.block_size)));
+  }
   return lines;
 }
 

@@ -44,9 +44,10 @@ struct KvCacheRow {
   std::int32_t replica = 0;
   std::int64_t weight_bytes = 0;
   std::int64_t activation_bytes = 0;
-  std::int64_t cache_bytes = 0;  // what the cache may take
+  std::int64_t cache_bytes = 0;  // what this rank has for the cache
   std::int64_t block_bytes = 0;  // of one block, over this rank's layers
   std::int64_t blocks = 0;       // cache_bytes / block_bytes
+  std::int64_t other_bytes = 0;  // libraries, communicators, graphs; where they were measured
 };
 
 struct KvCacheReport {
@@ -118,6 +119,11 @@ double maximum_concurrency(std::int64_t blocks, std::int32_t block_size,
 std::vector<std::string> kv_cache_lines(std::string_view device,
                                         std::span<const std::int64_t> blocks_per_replica,
                                         std::int32_t block_size, std::int32_t max_model_len);
+
+// Which rank decides the size when other ranks of its replica could hold more, by a hundredth or
+// above: "KV cache limited by rank 3 (9,600 tokens; other ranks of replica 0 up to 12,800)", a line
+// for each such replica.
+std::vector<std::string> limit_lines(const KvCacheReport& kv_cache);
 
 // 643232 -> "643,232".
 std::string with_commas(std::int64_t value);

@@ -33,6 +33,15 @@ bool each_sees_its_own(const Comm& node, int gpus) {
   return different.size() == static_cast<std::size_t>(node.size());
 }
 
+Device checked(Device gpu) {
+  if (device_is_supported(gpu)) return gpu;
+  const DeviceFacts facts = device_facts(gpu);
+  throw UserError(
+      "this build has no code for {} of host {}, a {}: configure with "
+      "-DCMAKE_CUDA_ARCHITECTURES={}",
+      to_string(gpu), host_name(), facts.name, facts.compute_capability);
+}
+
 }  // namespace
 
 Device choose_device(DeviceChoice choice, const Comm& node) {
@@ -47,7 +56,7 @@ Device choose_device(DeviceChoice choice, const Comm& node) {
   }
   const int gpus = cuda_device_count();
   if (each_sees_its_own(node, gpus)) {
-    return Device::cuda(0);
+    return checked(Device::cuda(0));
   }
   if (gpus == 0 && choice == DeviceChoice::automatic) {
     return Device::cpu();
@@ -57,7 +66,7 @@ Device choose_device(DeviceChoice choice, const Comm& node) {
                     host_name(), gpus, gpus == 1 ? "" : "s", node.size(),
                     node.size() == 1 ? "" : "s");
   }
-  return Device::cuda(node.rank());
+  return checked(Device::cuda(node.rank()));
 }
 
 }  // namespace millrace

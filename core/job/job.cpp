@@ -109,6 +109,9 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
                              report.kv_cache.block_size, report.kv_cache.max_model_len)) {
                       log_info("{}", line);
                     }
+                    for (const std::string& line : limit_lines(report.kv_cache)) {
+                      log_info("{}", line);
+                    }
                   });
   if (has_stopped(world, stop, outcome)) {
     return exit_code::stopped;

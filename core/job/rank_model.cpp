@@ -70,6 +70,21 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
   return plan;
 }
 
+ReplicaParameters replica_parameters(const JobPlan& plan, const RankModel& rank) {
+  const PlanOptions& options = plan.options;
+  ReplicaParameters parameters;
+  parameters.max_num_batched_tokens = options.max_num_batched_tokens;
+  parameters.max_num_seqs = options.max_num_seqs;
+  parameters.max_model_len = static_cast<std::int32_t>(options.max_model_len);
+  parameters.block_size = options.block_size;
+  if (plan.device.is_cpu() || options.cache_bytes) parameters.num_blocks = rank.plan.blocks;
+  parameters.memory_bytes = options.memory_bytes;
+  parameters.cache_dtype = options.cache_dtype;
+  parameters.activation_dtype = plan.device.is_cpu() ? DType::f32 : options.dtype;
+  parameters.device = plan.device;
+  return parameters;
+}
+
 RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config,
                     const StopRequest& stop) {
   const bool is_dummy = config.model.load_format == LoadFormat::dummy;

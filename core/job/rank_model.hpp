@@ -8,6 +8,7 @@
 #include "comm/stop_request.hpp"
 #include "core/batch/sampling_params.hpp"
 #include "core/config/run_config.hpp"
+#include "core/engine/replica.hpp"
 #include "core/model/model_folder.hpp"
 #include "core/model/partition.hpp"
 #include "core/plan/grid_plan.hpp"
@@ -39,6 +40,10 @@ struct RankModel {
   RankPlan plan;
   RankWeights weights;
 };
+
+// The engine's parameters, as far as the plan decides them. On a GPU the engine measures how large
+// its cache can be, unless --kv-cache-memory-bytes says it.
+ReplicaParameters replica_parameters(const JobPlan& plan, const RankModel& rank);
 
 // Loads this rank's slices. Throws on all ranks when any fails, and Stopped when the job is asked
 // to stop meanwhile. Collective over the grid's world.

@@ -135,10 +135,12 @@ KvCacheRow memory_row(const Grid& grid, const RankModel& rank, const Replica& re
   row.rank = grid.world().rank();
   row.replica = grid.coordinates().data;
   row.weight_bytes = rank.weights.report.weight_bytes;
-  row.activation_bytes = replica.activation_bytes();
-  row.cache_bytes = rank.plan.cache_bytes;
-  row.block_bytes = rank.plan.block_bytes;
-  row.blocks = rank.plan.blocks;
+  const ReplicaMemory& memory = replica.memory();
+  row.activation_bytes = memory.activation_bytes;
+  row.cache_bytes = memory.blocks * memory.block_bytes;
+  row.block_bytes = memory.block_bytes;
+  row.blocks = memory.blocks;
+  row.other_bytes = memory.other_bytes;
   return row;
 }
 
@@ -148,16 +150,7 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
                            std::future<ModelText> text, const RunConfig& config,
                            const Journal& journal, const JobClock& clock, const StopRequest& stop,
                            const std::function<void(const KvCacheRow& memory)>& ready) {
-  const PlanOptions& options = plan.options;
-  ReplicaParameters parameters;
-  parameters.max_num_batched_tokens = options.max_num_batched_tokens;
-  parameters.max_num_seqs = options.max_num_seqs;
-  parameters.max_model_len = static_cast<std::int32_t>(options.max_model_len);
-  parameters.block_size = options.block_size;
-  parameters.num_blocks = rank.plan.blocks;
-  parameters.cache_dtype = options.cache_dtype;
-  parameters.activation_dtype = plan.device.is_cpu() ? DType::f32 : options.dtype;
-  parameters.device = plan.device;
+  ReplicaParameters parameters = replica_parameters(plan, rank);
   parameters.seed = config.sampling.seed;
   parameters.start = clock.start();
   std::optional<Feed> feed;

@@ -10,6 +10,11 @@
 namespace millrace {
 namespace {
 
+// Measured on an H100 with CUDA 13: the context, the code of kernels, cuBLASLt, scratch, graphs;
+// and what NCCL takes for its communicators. A run measures anew (Executor::warm_up).
+constexpr std::int64_t gpu_library_bytes = std::int64_t{850} << 20;
+constexpr std::int64_t nccl_bytes = std::int64_t{1792} << 20;
+
 std::int64_t blocks_of_request(const PlanOptions& options) {
   return (options.max_model_len + options.block_size - 1) / options.block_size;
 }
@@ -23,11 +28,15 @@ RankPlan plan_rank(const ModelDescription& model, const GridShape& shape, const 
   rank.weight_bytes =
       weight_bytes(model, slices, options.dtype, options.device, options.max_model_len);
   rank.activation_bytes =
-      workspace_shape(model.spec, slices, options.max_num_batched_tokens,
-                      std::min<std::int64_t>(options.max_num_seqs, max_rows_per_pass))
+      workspace_shape(model.spec, slices,
+                      options.max_num_batched_tokens + largest_padding(options.device),
+                      max_rows_per_pass(options.max_num_seqs, options.device))
           .bytes(options.device == DeviceKind::cpu ? DType::f32 : options.dtype);
+  if (options.device == DeviceKind::cuda) {
+    rank.library_bytes = gpu_library_bytes + (shape.ranks() > 1 ? nccl_bytes : 0);
+  }
   rank.block_bytes = cache_block_bytes(model.spec, slices, options.block_size, options.cache_dtype);
-  const std::int64_t left = options.memory_bytes - rank.weight_bytes - rank.activation_bytes;
+  const std::int64_t left = options.memory_bytes - rank.fixed_bytes();
   rank.cache_bytes = options.cache_bytes.value_or(left);
   rank.blocks = blocks_of(rank.cache_bytes, rank.block_bytes, options);
   if (left >= 0) {
@@ -39,10 +48,13 @@ RankPlan plan_rank(const ModelDescription& model, const GridShape& shape, const 
 
 // Why a planned rank cannot run, or nothing.
 std::string problem_of(const RankPlan& rank, const PlanOptions& options) {
-  const std::int64_t left = options.memory_bytes - rank.weight_bytes - rank.activation_bytes;
+  const std::int64_t left = options.memory_bytes - rank.fixed_bytes();
   if (left < options.cache_bytes.value_or(0)) {
-    return fmt::format("needs {} of weights, {} of activations{} per rank, and a rank may use {}",
+    return fmt::format("needs {} of weights, {} of activations{}{} per rank, and a rank may use {}",
                        human_bytes(rank.weight_bytes), human_bytes(rank.activation_bytes),
+                       rank.library_bytes == 0
+                           ? ""
+                           : fmt::format(", {} for libraries", human_bytes(rank.library_bytes)),
                        options.cache_bytes
                            ? fmt::format(" and {} of KV cache", human_bytes(*options.cache_bytes))
                            : "",

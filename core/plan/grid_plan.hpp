@@ -39,9 +39,13 @@ struct RankPlan {
   std::int64_t layers = 0;
   std::int64_t weight_bytes = 0;
   std::int64_t activation_bytes = 0;
-  std::int64_t cache_bytes = 0;  // negative: what is missing for the weights alone
-  std::int64_t block_bytes = 0;  // one block of the rank's layers and KV heads
+  std::int64_t library_bytes = 0;  // what libraries and graphs take of a GPU; an estimate
+  std::int64_t cache_bytes = 0;    // negative: what is missing for the weights alone
+  std::int64_t block_bytes = 0;    // one block of the rank's layers and KV heads
   std::int64_t blocks = 0;
+
+  // All but the cache.
+  std::int64_t fixed_bytes() const { return weight_bytes + activation_bytes + library_bytes; }
 };
 
 struct GridPlan {

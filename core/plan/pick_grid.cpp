@@ -22,8 +22,7 @@ std::optional<int> given_pipeline(const GridConfig& given) {
 // By what is left for the cache, not by what it takes: that may be less than it could have.
 bool is_roomy(const GridPlan& plan, const PlanOptions& options) {
   return std::ranges::all_of(plan.ranks, [&](const RankPlan& rank) {
-    const auto left =
-        static_cast<double>(options.memory_bytes - rank.weight_bytes - rank.activation_bytes);
+    const auto left = static_cast<double>(options.memory_bytes - rank.fixed_bytes());
     return left >= kRoomyFraction * static_cast<double>(options.memory_bytes);
   });
 }

@@ -39,6 +39,8 @@ int cuda_device_count() {
   return cuda_is_built() ? MILLRACE_DISPATCH(Device::cuda(0), device_count) : 0;
 }
 
+bool device_is_supported(Device gpu) { return MILLRACE_DISPATCH(gpu, has_code_for, gpu); }
+
 std::int64_t device_memory_bytes(Device device) {
   return MILLRACE_DISPATCH(device, memory_bytes, device);
 }

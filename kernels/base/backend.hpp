@@ -21,6 +21,7 @@ void* create_stream(Device device);
 void destroy_stream(Stream stream) noexcept;
 void synchronize(Stream stream);
 int device_count();
+bool has_code_for(Device device);
 std::int64_t memory_bytes(Device device);
 std::int64_t free_memory_bytes(Device device);
 void* allocate_host(std::size_t bytes, Device device);  // nullptr when there is not enough memory
@@ -46,6 +47,7 @@ void* create_stream(Device device);
 void destroy_stream(Stream stream) noexcept;
 void synchronize(Stream stream);
 int device_count();
+bool has_code_for(Device device);
 std::int64_t memory_bytes(Device device);
 std::int64_t free_memory_bytes(Device device);
 void* allocate_host(std::size_t bytes, Device device);

@@ -53,6 +53,9 @@ void synchronize(Stream) {}
 
 int device_count() { return 0; }
 
+// Asked of GPUs alone.
+bool has_code_for(Device) { throw std::logic_error("the CPU has no GPU's code"); }
+
 std::int64_t memory_bytes(Device) {
   return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
 }

@@ -21,6 +21,8 @@ int attribute(Device device, cudaDeviceAttr which) {
   return value;
 }
 
+__global__ void empty_kernel() {}
+
 using StreamKey = std::pair<int, void*>;  // device, handle
 
 std::mutex scratch_mutex;
@@ -185,6 +187,19 @@ void launch_graph(void* graph, Stream stream) {
 
 void destroy_graph(void* graph, Device) noexcept {
   cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
+bool has_code_for(Device device) {
+  use_device(device);
+  cudaFuncAttributes attributes{};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, empty_kernel);
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
+      error == cudaErrorUnsupportedPtxVersion) {
+    cudaGetLastError();  // an answer, not a failure
+    return false;
+  }
+  cuda_check(error, "cudaFuncGetAttributes");
+  return true;
 }
 
 int device_count() {

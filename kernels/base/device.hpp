@@ -28,6 +28,9 @@ bool cuda_is_built();
 // CUDA devices that this process can see; 0 when there are none, no driver, or no CUDA backend.
 int cuda_device_count();
 
+// True when this build has code for the GPU.
+bool device_is_supported(Device gpu);
+
 // All memory of a device, used or not; of the CPU, the host's physical memory.
 std::int64_t device_memory_bytes(Device device);
 

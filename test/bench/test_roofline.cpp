@@ -43,17 +43,18 @@ constexpr ModelCost cost{.weight_bytes = 1000,
                          .head_flops_per_sample = 5,
                          .bytes_per_key = 4,
                          .attention_flops_per_pair = 2};
-constexpr Ceilings ceilings{.copy_bytes_per_second = 100, .matmul_flops_per_second = 50};
+constexpr Ceilings ceilings{
+    .copy_bytes_per_second = 100, .matmul_flops_per_second = 50, .head_flops_per_second = 25};
 
 TEST(Roofline, AStepIsBoundByItsWeightsOrByItsProducts) {
-  // 2 tokens: weights 10 s, products 0.5 s, keys 50 * 4 / 100 = 2 s.
+  // 2 tokens: weights 10 s, products 0.6 s, keys 50 * 4 / 100 = 2 s.
   const StepRecord decode{.tokens = 2, .samples = 1, .decode_sequences = 2, .decode_keys = 50};
   EXPECT_DOUBLE_EQ(roofline_seconds(decode, cost, ceilings), 12);
-  // 100 tokens: products (1,000 + 5) / 50 = 20.1 s, pairs 5,050 * 2 / 50 = 202 s.
+  // 100 tokens: products 1,000 / 50 + 5 / 25 = 20.2 s, pairs 5,050 * 2 / 25 = 404 s.
   const StepRecord prompt{.tokens = 100, .samples = 1, .prompt_pairs = 5'050};
-  EXPECT_DOUBLE_EQ(roofline_seconds(prompt, cost, ceilings), 222.1);
+  EXPECT_DOUBLE_EQ(roofline_seconds(prompt, cost, ceilings), 424.2);
   const StepRecord both[] = {decode, prompt};
-  EXPECT_DOUBLE_EQ(roofline_seconds(both, cost, ceilings), 234.1);
+  EXPECT_DOUBLE_EQ(roofline_seconds(both, cost, ceilings), 436.2);
 }
 
 TEST(Roofline, TheIdealScheduleKeepsTheCacheFull) {
@@ -61,8 +62,8 @@ TEST(Roofline, TheIdealScheduleKeepsTheCacheFull) {
   const Workload workload = parse_workload("3/2x4");
   // Room for two at a time: 4 decode tokens in 2 steps; the largest output asks for 2 as well.
   const double weights = 2 * 10;
-  const double products = (4 * 4 * 10 + 8 * 5) / 50.0;
-  const double rest = 4 * 4 * 4 / 100.0 + 4 * 6 * 2 / 50.0;
+  const double products = 4 * 4 * 10 / 50.0 + 8 * 5 / 25.0;
+  const double rest = 4 * 4 * 4 / 100.0 + 4 * 6 * 2 / 25.0;
   EXPECT_DOUBLE_EQ(ideal_seconds(workload, {.max_num_seqs = 8, .cache_tokens = 8}, cost, ceilings),
                    std::max(weights, products) + rest);
   // One at a time by --max-num-seqs: twice the steps.

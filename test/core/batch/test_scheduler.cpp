@@ -100,6 +100,7 @@ TEST(Scheduler, SequencesAreSpreadOverTheStagesSteps) {
     SchedulerConfig c = config();
     c.lag = lag;
     c.max_num_seqs = 12;
+    c.num_blocks = 256;
     Driver driver(c);
     std::vector<std::shared_ptr<const Request>> prompts(12, prompt(1));
     for (int step = 0; step < 20; ++step) {
@@ -199,6 +200,7 @@ TEST(Scheduler, ATokenDrawnAfterTheEndIsDropped) {
 TEST(Scheduler, TheNewestGivesWayAndStartsOver) {
   SchedulerConfig c = config();
   c.num_blocks = 5;
+  c.forecast = false;
   Driver driver(c);
   driver.step({prompt(7, 12)});  // two blocks
   driver.step(
@@ -212,6 +214,22 @@ TEST(Scheduler, TheNewestGivesWayAndStartsOver) {
   while (!driver.scheduler.idle()) driver.step();
   EXPECT_EQ(driver.ended.size(), 3U);
   EXPECT_EQ(driver.ended.front(), 0);
+}
+
+TEST(Scheduler, NobodyIsAdmittedWhoWouldGiveWayLater) {
+  const auto preemptions = [](bool forecast) {
+    SchedulerConfig c = config();
+    c.forecast = forecast;
+    Driver driver(c);
+    std::vector<std::shared_ptr<const Request>> prompts;
+    for (int i = 0; i < 30; ++i) prompts.push_back(prompt(4 + i % 9, 30 + i * 7 % 20));
+    driver.step(prompts);
+    while (!driver.scheduler.idle()) driver.step();
+    EXPECT_EQ(driver.ended.size(), 30U);
+    return driver.scheduler.num_preemptions();
+  };
+  EXPECT_EQ(preemptions(true), 0);
+  EXPECT_GT(preemptions(false), 0);
 }
 
 TEST(Scheduler, EndingsDecideThemselvesByTheSettings) {

@@ -37,6 +37,7 @@ Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t look
   w.config.max_num_batched_tokens = w.config.max_num_seqs + pick(0, 20);
   w.config.max_model_len = pick(12, 40);
   w.config.num_blocks = pick(2, 30);  // often too few for all, at times for one
+  w.config.forecast = pick(0, 3) == 0;
   w.config.eos_token_ids = {eos};
   std::int64_t step = 0;
   std::int64_t number = 0;

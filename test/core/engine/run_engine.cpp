@@ -44,13 +44,15 @@ class ListSink : public ResultSink {
 
 EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& checkpoint,
               const EngineOptions& options, const std::vector<Request>& requests) {
-  const Grid grid(world, options.grid);
+  Grid grid(world, options.grid);
+  const Device device = options.on_gpus ? Device::cuda(world.rank()) : Device::cpu();
+  grid.bind(device);
+  const DType dtype = options.dtype.value_or(model.spec.dtype);
   const RankSlices slices = partition(model.spec, options.grid, grid.coordinates());
-  const RankWeights weights = load_weights(model, checkpoint, slices,
-                                           {.dtype = options.dtype.value_or(model.spec.dtype),
-                                            .device = Device::cpu(),
-                                            .max_positions = options.max_model_len},
-                                           {});
+  const OwnedStream loading(device);
+  const RankWeights weights = load_weights(
+      model, checkpoint, slices,
+      {.dtype = dtype, .device = device, .max_positions = options.max_model_len}, loading.stream());
   std::vector<Request> mine;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const auto replica = static_cast<int>(i) % options.grid.data;
@@ -66,6 +68,13 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
   parameters.max_model_len = options.max_model_len;
   parameters.block_size = options.block_size;
   parameters.num_blocks = options.num_blocks;
+  parameters.memory_bytes = device_memory_bytes(device) / 2;
+  parameters.device = device;
+  parameters.activation_dtype = options.on_gpus ? dtype : DType::f32;
+  parameters.cache_dtype = options.cache_dtype.value_or(parameters.activation_dtype);
+  StepTrace trace(device);
+  parameters.trace = &trace;
+  parameters.forecast = options.forecast;
   parameters.seed = options.seed;
   parameters.tokenizer = options.tokenizer;
   parameters.source = &source;
@@ -82,6 +91,8 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
     result.is_complete = replica.is_complete();
     result.dropped = replica.dropped();
   }
+  result.memory = replica.memory();
+  result.steps = trace.records();
   result.finished = std::move(sink.finished);
   std::ranges::sort(result.finished, {}, &FinishedRequest::index);
   return result;

@@ -17,9 +17,12 @@ struct EngineOptions {
   std::int32_t max_num_seqs = 8;
   std::int32_t max_model_len = 128;
   std::int32_t block_size = 4;
-  std::int64_t num_blocks = 256;
+  std::optional<std::int64_t> num_blocks = 256;  // not set: measured (on GPUs)
+  bool forecast = true;                          // of the cache's use at admission
   std::uint64_t seed = 0;
-  std::optional<DType> dtype = {};  // of the weights; the checkpoint's own
+  std::optional<DType> dtype = {};        // of the weights; the checkpoint's own
+  bool on_gpus = false;                   // rank r on GPU r, activations in the weights' dtype
+  std::optional<DType> cache_dtype = {};  // the activations'
   const Tokenizer* tokenizer = nullptr;
   StopRequest* stop = nullptr;
   std::function<void(const ReplicaProgress&)> on_step = {};  // on leaders
@@ -33,6 +36,8 @@ struct EngineRun {
   bool is_complete = true;                // on leaders
   std::int64_t dropped = 0;               // on leaders
   Replica::Times times;
+  ReplicaMemory memory;
+  std::vector<StepRecord> steps;  // of this rank
 };
 
 // The model at `path` (find_model). Replica r of d takes every d-th request from the r-th on.

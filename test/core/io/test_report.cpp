@@ -43,6 +43,15 @@ TEST(Report, TheSmallestRankOfAReplicaDecides) {
   EXPECT_THAT(replica_blocks(kv), ElementsAre(80, 70));
   EXPECT_EQ(limiting_rank(kv), 2);
   EXPECT_EQ(limiting_rank({}), -1);
+  kv.block_size = 16;
+  EXPECT_THAT(
+      limit_lines(kv),
+      ElementsAre(
+          "KV cache limited by rank 1 (1,280 tokens; other ranks of replica 0 up to 1,440)",
+          "KV cache limited by rank 2 (1,120 tokens; other ranks of replica 1 up to 1,200)"));
+  kv.ranks[0].blocks = 80;
+  kv.ranks[3].blocks = 70;
+  EXPECT_THAT(limit_lines(kv), ElementsAre());
 }
 
 TEST(Report, NumbersHaveCommas) {

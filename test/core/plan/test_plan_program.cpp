@@ -32,8 +32,8 @@ Text text_of(std::vector<std::string> arguments) {
 }
 
 TEST(PlanProgram, PrintsALinePerGridAndTheRecommendedOne) {
-  const Text text = text_of({"--gpu-memory", "1GiB", "--gpus-per-node", "2", "--nodes", "2"});
-  EXPECT_THAT(text.table, HasSubstr("4 GPUs on 2 nodes; a rank may use 942.1 MiB"));
+  const Text text = text_of({"--gpu-memory", "8GiB", "--gpus-per-node", "2", "--nodes", "2"});
+  EXPECT_THAT(text.table, HasSubstr("4 GPUs on 2 nodes; a rank may use 7.36 GiB"));
   EXPECT_THAT(text.table, HasSubstr("\n    4         1       1 "));
   EXPECT_THAT(text.table, HasSubstr("\n    1         2       2 "));
   EXPECT_THAT(
@@ -42,7 +42,7 @@ TEST(PlanProgram, PrintsALinePerGridAndTheRecommendedOne) {
 }
 
 TEST(PlanProgram, SaysWhyAGridCannotRun) {
-  const Text text = text_of({"--gpu-memory", "1GiB", "--gpus-per-node", "8"});
+  const Text text = text_of({"--gpu-memory", "8GiB", "--gpus-per-node", "8"});
   EXPECT_THAT(text.table, ::testing::ContainsRegex("1 +8 +1 .*8.*5"));  // 8 stages, 5 layers
 }
 
@@ -52,8 +52,8 @@ TEST(PlanProgram, CpuHostsShareTheirMemoryAmongTheirRanks) {
 }
 
 TEST(PlanProgram, NamesWhatLimitsTheCache) {
-  EXPECT_THAT(text_of({"--gpu-memory", "1GiB"}).table, HasSubstr("memory of every rank"));
-  EXPECT_THAT(text_of({"--gpu-memory", "1GiB", "--kv-cache-memory-bytes", "9MiB"}).table,
+  EXPECT_THAT(text_of({"--gpu-memory", "8GiB"}).table, HasSubstr("memory of every rank"));
+  EXPECT_THAT(text_of({"--gpu-memory", "8GiB", "--kv-cache-memory-bytes", "9MiB"}).table,
               HasSubstr("--kv-cache-memory-bytes"));
   EXPECT_THAT(text_of({"--gpu-memory", "1GiB", "--device", "cpu", "--max-num-seqs", "3"}).table,
               HasSubstr("--max-num-seqs 3"));

@@ -1,0 +1,86 @@
+// What a user of GPUs sees: the sizes at the start, and one line for each mistake.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+
+#include "kernels/base/buffer.hpp"
+#include "test/end_to_end/program.hpp"
+
+namespace millrace::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class OnGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (cuda_device_count() == 0) GTEST_SKIP() << "skipped: no CUDA device";
+  }
+
+  Launch job(int ranks, std::vector<std::string> more) const {
+    Launch launch{.ranks = ranks,
+                  .arguments = {"--device=cuda", "--model", fixture("llama-tied-bias"), "--prompts",
+                                work_.write("p.jsonl", "{\"prompt\": [5, 6, 7]}\n"), "--output",
+                                work_ / "o.jsonl", "--overwrite", "--max-tokens=8"}};
+    launch.arguments.insert(launch.arguments.end(), more.begin(), more.end());
+    return launch;
+  }
+
+  Workspace work_;
+};
+
+std::int64_t number_after(const std::string& text, const std::string& words) {
+  std::smatch match;
+  if (!std::regex_search(text, match, std::regex(words + "([0-9,]+)"))) return -1;
+  std::string digits = match[1];
+  std::erase(digits, ',');
+  return std::stoll(digits);
+}
+
+TEST_F(OnGpu, TheMeasuredCacheIsWhatThePlanSaidWithinTwoPercentOfTheMemory) {
+  const Outcome run_outcome = run(job(1, {}));
+  ASSERT_EQ(run_outcome.exit_code, 0) << run_outcome.errors;
+  const std::int64_t measured = number_after(run_outcome.errors, "GPU KV cache size: ");
+  const std::int64_t memory = device_memory_bytes(Device::cuda(0));
+  const Outcome plan = run({.program = "millrace-plan",
+                            .arguments = {"--model", fixture("llama-tied-bias"), "--gpu-memory",
+                                          std::to_string(memory)}});
+  std::smatch match;
+  const std::regex row("1 +1 +1 +[0-9.]+ .iB +[0-9.]+ .iB +([0-9,]+) ");
+  ASSERT_TRUE(std::regex_search(plan.output, match, row)) << plan.output;
+  std::string digits = match[1];
+  std::erase(digits, ',');
+  const double planned = std::stod(digits);
+  EXPECT_NEAR(static_cast<double>(measured) / planned, 1, 0.02 / 0.92);
+}
+
+TEST_F(OnGpu, MoreRanksThanGpusAreRefused) {
+  const int gpus = cuda_device_count();
+  const Outcome outcome = run(job(gpus + 1, {}));
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.complaints(), ElementsAre(HasSubstr("start one rank per GPU")));
+}
+
+TEST_F(OnGpu, AGpuThatIsFullIsAnErrorThatSaysSo) {
+  const std::int64_t free = free_device_memory_bytes(Device::cuda(0));
+  const Buffer taken(static_cast<std::size_t>(free) / 100 * 98, Device::cuda(0));
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{}, {"--kv-cache-memory-bytes=20GiB"}}) {
+    const Outcome outcome = run(job(1, more));
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.errors;
+    EXPECT_THAT(outcome.complaints(),
+                ElementsAre(::testing::AnyOf(HasSubstr("out of memory on cuda:0"),
+                                             HasSubstr("has room for"))));
+  }
+}
+
+TEST_F(OnGpu, ACacheThatTheGpuCannotHoldIsRefusedBeforeAnythingIsRead) {
+  const Outcome outcome = run(job(1, {"--kv-cache-memory-bytes=900GiB"}));
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.complaints(), ElementsAre(HasSubstr("900.0 GiB of KV cache")));
+}
+
+}  // namespace
+}  // namespace millrace::test
