@@ -73,22 +73,29 @@ use_launcher() {
   launch+=("${wrapper[@]}")
 }
 
-# run_ranks COMMAND...: runs it and returns its exit code. USR1 (Slurm's, ahead of the time limit) and TERM (preemption,
-# scancel) reach the ranks as USR1, which srun and mpirun pass on to each of them.
+# catch_signals: from here on USR1 (Slurm's, ahead of the time limit) and TERM (preemption, scancel) do not end the script
+# but reach the ranks as USR1, which srun and mpirun pass on to each of them.
+catch_signals() {
+  signalled=
+  child=
+  trap 'signalled=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || :' USR1 TERM
+}
+
+# run_ranks COMMAND...: runs it and returns its exit code; 75 without a start when a signal came before.
 run_ranks() {
-  local child status interrupted
-  trap 'interrupted=1; kill -USR1 "$child" 2>/dev/null || :' USR1 TERM
+  local status
+  [ -z "$signalled" ] || return 75
   note "start ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST: $*"
   "$@" &
   child=$!
+  [ -z "$signalled" ] || kill -USR1 "$child" 2>/dev/null || :  # it came while the child was being made
   while :; do
-    interrupted=
+    signalled=
     status=0
     wait "$child" || status=$?
-    [ -n "$interrupted" ] || break  # else a signal ended the wait, not the child
+    [ -n "$signalled" ] || break  # else a signal ended the wait, not the child
     note "passed a signal on to the ranks"
   done
-  trap - USR1 TERM
   return "$status"
 }
 
@@ -110,6 +117,7 @@ field() { scontrol show job "$job" | sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p"; }
 # begin_job: notes in OUTPUT.starts how much was answered before the job's first start. Each later line is the same at
 # the end of a start.
 begin_job() {
+  catch_signals
   job=$SLURM_JOB_ID
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
   starts=$output.starts

@@ -107,6 +107,15 @@ class SlurmCluster(Cluster):
         self.start_slurmd(node)
         wait_until(lambda: self.node_state(node).startswith("IDLE"), 60, f"{node} idle again")
 
+    def restore(self):
+        """Gives the next test a sound cluster after one that failed."""
+        self.slurm("scancel", "--user=root")
+        for node in self.nodes:
+            self.slow_link(node, None)
+            self.kill(node)
+        for node in self.nodes:
+            self.revive(node)
+
     def ranks(self, node):
         """The ranks of millrace that run on a node."""
         return [pid for pid in self.pids(node) if program_of(pid) == "millrace"]

@@ -20,7 +20,7 @@ SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 WORK = f"{BASE}/work"
 MODEL = f"{WORK}/model"
 OUTPUT = f"{WORK}/answers.jsonl"
-# mpirun's own daemons must notice a lost host too, else it waits for that one's quarter of an hour (README.md).
+# So that mpirun notices a lost host: otherwise it waits a quarter of an hour for its daemon there.
 KEEPALIVE = ["--mca", "oob_tcp_keepalive_time", "5", "--mca", "oob_tcp_keepalive_intvl", "5", "--mca",
              "oob_tcp_keepalive_probes", "2"]
 

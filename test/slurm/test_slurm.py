@@ -30,6 +30,7 @@ def run(scenario, site):
                 with open(f"{scenarios.WORK}/{name}", errors="replace") as log:
                     print(f"--- {name}", *log.readlines()[-40:], sep="\n")
         print(f"FAILED {scenario.__name__}", flush=True)
+        site.cluster.restore()
         return False
     print(f"passed {scenario.__name__} in {time.monotonic() - begin:.0f} s", flush=True)
     return True
