@@ -9,7 +9,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <bit>
 #include <type_traits>
 #include <vector>
 
@@ -71,32 +70,25 @@ void store_sums(const Product& product, const float* c, std::int64_t top, std::i
   }
 }
 
-// An fp8 number as f32, without branches, so that loops over it vectorise.
-inline float fp8_to_float(std::uint8_t bits) {
-  const std::uint32_t magnitude = bits & 0x7fU;
-  const float value = std::bit_cast<float>(magnitude << 20) * 0x1p120F;
-  const std::uint32_t wide = magnitude == 0x7fU ? 0x7fc00000U : std::bit_cast<std::uint32_t>(value);
-  return std::bit_cast<float>(wide | static_cast<std::uint32_t>(bits & 0x80U) << 24);
-}
-
 // Inputs [begin, begin + count) of a panel of fp8, times their scales.
-void widen_fp8(float* to, const LinearWeight& w, std::int64_t panel, std::int64_t begin,
+void widen_fp8(const Product& product, float* to, std::int64_t panel, std::int64_t begin,
                std::int64_t count) {
+  const LinearWeight& w = product.w;
   const auto* from =
       static_cast<const std::uint8_t*>(w.data->data()) + (panel * w.k + begin) * width;
   const float* scales = w.scales->as<float>();
   alignas(64) float scale[width] = {};
   if (w.scaling() == Fp8Scaling::rows) {
-    std::copy_n(scales + panel * width, std::min(width, w.n - panel * width), scale);
+    std::copy_n(scales + panel * width, product.columns(panel), scale);
+    return product.tiles.widen_fp8(to, from, count, scale);
   }
-  for (std::int64_t c = 0; c < count; ++c) {
-    if (w.scaling() == Fp8Scaling::blocks && (c == 0 || (begin + c) % scale_block == 0)) {
-      const std::int64_t row = panel * width / scale_block;
-      std::fill_n(scale, width, scales[row * w.scales->size(1) + (begin + c) / scale_block]);
-    }
-    for (std::int64_t j = 0; j < width; ++j) {
-      to[c * width + j] = fp8_to_float(from[c * width + j]) * scale[j];
-    }
+  // k blocks are whole scaled blocks, and panels divide them.
+  static_assert(k_block % scale_block == 0 && scale_block % width == 0);
+  scales += panel * width / scale_block * w.scales->size(1) + begin / scale_block;
+  for (std::int64_t c = 0; c < count; c += scale_block) {
+    std::fill_n(scale, width, scales[c / scale_block]);
+    product.tiles.widen_fp8(to + c * width, from + c * width, std::min(scale_block, count - c),
+                            scale);
   }
 }
 
@@ -146,7 +138,7 @@ void run_item(const Product& product, const PackedRows& packed, std::int64_t pan
     constexpr bool is_fp8 = std::is_same_v<Raw, std::uint8_t>;
     const bool widen = is_fp8 || (!std::is_same_v<Raw, float> && last - first >= widened_tiles);
     if constexpr (is_fp8) {
-      widen_fp8(widened, w, panel, packed.begin + block * k_block, k);
+      widen_fp8(product, widened, panel, packed.begin + block * k_block, k);
     } else if constexpr (!std::is_same_v<Raw, float>) {
       const auto convert =
           w.dtype() == DType::bf16 ? product.tiles.widen_bf16 : product.tiles.widen_f16;

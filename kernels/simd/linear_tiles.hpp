@@ -25,6 +25,9 @@ struct LinearTiles {
   // to[i] = float of from[i], exactly.
   void (*widen_bf16)(float* to, const std::uint16_t* from, std::int64_t count) = nullptr;
   void (*widen_f16)(float* to, const std::uint16_t* from, std::int64_t count) = nullptr;
+  // to[p, j] = float of the fp8 number from[p, j], times scale[j]; p < k, j < 32.
+  void (*widen_fp8)(float* to, const std::uint8_t* from, std::int64_t k,
+                    const float* scale) = nullptr;
 };
 
 namespace portable {
