@@ -157,6 +157,9 @@ std::vector<int> descendants(int ancestor, const std::string& name) {
     // "17 (name) S 16 ...": the name may hold spaces and parentheses.
     const std::size_t open = line.find('(');
     const std::size_t close = line.rfind(')');
+    if (line[close + 2] == 'Z') {
+      continue;  // dead, and not yet asked for by its parent
+    }
     const int process = std::stoi(number);
     names[process] = line.substr(open + 1, close - open - 1);
     parents[process] = std::stoi(line.substr(close + 4));

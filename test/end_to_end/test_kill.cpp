@@ -23,6 +23,9 @@ using Strings = std::vector<std::string>;
 namespace fs = std::filesystem;
 
 constexpr int prompt_count = 8000;
+// Open MPI's mpirun sometimes stays when a rank dies while it connects to it, with no rank left:
+// after so long it is killed too, as a batch system would.
+constexpr double patience_seconds = 20;
 
 struct Grid {
   int tensor = 1;
@@ -41,6 +44,7 @@ struct Tally {
   int kills = 0;
   int attempts = 0;
   int jobs = 0;
+  int hung_launchers = 0;
   std::map<std::string, int> killed_while;  // by what the job was doing
 };
 
@@ -135,6 +139,17 @@ class Kill : public ::testing::Test {
     }
   }
 
+  void print_tally() const {
+    std::string stages;
+    for (const auto& [stage, count] : tally_.killed_while) {
+      stages += (stages.empty() ? "" : ", ") + std::to_string(count) + " " + stage;
+    }
+    std::printf("%d kills (%s), %d launchers that hung, in %d attempts at %d jobs of %d prompts\n",
+                tally_.kills, stages.c_str(), tally_.hung_launchers, tally_.attempts, tally_.jobs,
+                prompt_count);
+    std::fflush(stdout);
+  }
+
   // One job, killed and resumed until it is done, at most `kills` times. Writes `output`.
   void run_killed(int tensor, int& kills, const std::string& output) {
     int answered = 0;
@@ -142,15 +157,24 @@ class Kill : public ::testing::Test {
       const Grid grid = random_grid(tensor);
       Launch start = launch(grid, output);
       start.arguments.push_back("--resume");
-      const double moment = std::uniform_real_distribution<double>(0, 3)(random_);
+      const double moment = std::uniform_real_distribution<double>(0, 2)(random_);
       bool killed = false;
+      double check_at = moment;
+      double alive_at = 0;  // when the launcher was last seen to have a rank
       if (kills > 0) {
         start.meanwhile = [&](int process, double seconds) {
-          if (killed || seconds < moment) return;
+          if (seconds < check_at) return;
           const std::vector<int> ranks = descendants(process, "millrace");
           if (!ranks.empty()) {
-            killed = kill(ranks[random_() % ranks.size()], SIGKILL) == 0;
+            alive_at = seconds;
           }
+          if (!killed && !ranks.empty()) {
+            killed = kill(ranks[random_() % ranks.size()], SIGKILL) == 0;
+          } else if (killed && seconds > alive_at + patience_seconds) {
+            ++tally_.hung_launchers;
+            kill(process, SIGKILL);
+          }
+          check_at = killed ? seconds + 1 : seconds;
         };
       }
       const Outcome outcome = run(start);
@@ -233,13 +257,8 @@ TEST_F(Kill, AJobThatIsKilledAndResumedGivesTheResultOfAnUndisturbedOne) {
       ASSERT_EQ(read_file(output), read_file(undisturbed[tensor])) << "not every byte is equal";
     }
     fs::remove(output);
+    print_tally();
   }
-  std::string stages;
-  for (const auto& [stage, count] : tally_.killed_while) {
-    stages += (stages.empty() ? "" : ", ") + std::to_string(count) + " " + stage;
-  }
-  std::printf("%d kills (%s) in %d attempts at %d jobs of %d prompts\n", tally_.kills,
-              stages.c_str(), tally_.attempts, tally_.jobs, prompt_count);
 }
 
 }  // namespace
