@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "comm/error_message.hpp"
 #include "comm/hosts.hpp"
 #include "comm/stop_request.hpp"
 
@@ -25,7 +26,7 @@ Outcome describe(const std::exception_ptr& error) {
   } catch (const UserError& e) {
     return {Kind::user_error, e.what()};
   } catch (const std::exception& e) {
-    return {Kind::failure, e.what()};
+    return {Kind::failure, error_message(e)};
   } catch (...) {
     return {Kind::failure, "an exception of unknown type"};
   }

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <new>
 
 #include "comm/agree.hpp"
+#include "comm/error_message.hpp"
 #include "comm/exit_code.hpp"
 #include "comm/stop_signals.hpp"
 
@@ -15,13 +15,10 @@ namespace {
 Failure current_failure() {
   try {
     throw;
-  } catch (const std::bad_alloc&) {
-    return {exit_code::internal_error, false,
-            "out of memory: no more could be had from the host (std::bad_alloc)"};
   } catch (const std::exception& e) {
     return {dynamic_cast<const UserError*>(&e) != nullptr ? exit_code::users_mistake
                                                           : exit_code::internal_error,
-            dynamic_cast<const PeerError*>(&e) != nullptr, e.what()};
+            dynamic_cast<const PeerError*>(&e) != nullptr, error_message(e)};
   } catch (...) {
     return {exit_code::internal_error, false, "an exception of unknown type"};
   }

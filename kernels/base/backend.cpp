@@ -53,8 +53,8 @@ Buffer::Buffer(std::size_t bytes, Device device) : bytes_(bytes), device_(device
   if (bytes == 0) return;
   data_ = MILLRACE_DISPATCH(device, allocate, bytes, device);
   if (data_ == nullptr) {
-    throw UserError("out of memory on {}: cannot allocate {:.2f} GiB", to_string(device),
-                    static_cast<double>(bytes) / (1U << 30U));
+    throw UserError("out of memory on {}: cannot allocate {:.2f} MiB", to_string(device),
+                    static_cast<double>(bytes) / (1U << 20U));
   }
 }
 
