@@ -194,12 +194,16 @@ class MpiTransport final : public HostTransport {
   }
 
   std::vector<Bytes> gather_bytes(std::span<const std::byte> bytes, int root) override {
-    const std::vector<int> counts = all_counts(bytes.size());
+    const int mine = mpi_count(bytes.size(), "gather_bytes");
+    std::vector<int> counts(rank_ == root ? static_cast<std::size_t>(size_) : 0);
+    finish("MPI_Igather", [&](MPI_Request* request) {
+      return MPI_Igather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, root, comm_, request);
+    });
     std::vector<int> starts;
     Bytes all(rank_ == root ? total(counts, starts) : 0);
     finish("MPI_Igatherv", [&](MPI_Request* request) {
-      return MPI_Igatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
-                          counts.data(), starts.data(), MPI_BYTE, root, comm_, request);
+      return MPI_Igatherv(bytes.data(), mine, MPI_BYTE, all.data(), counts.data(), starts.data(),
+                          MPI_BYTE, root, comm_, request);
     });
     if (rank_ != root) return {};
     return cut(all, counts);

@@ -34,11 +34,16 @@ constexpr double death_seconds = 0.04;
 constexpr double chief_seconds = 2;  // for rank 0 to end the job after a second SIGINT
 constexpr unsigned abort_seconds = 10;
 
-std::vector<std::string> all_hosts(const Comm& comm) {
-  std::vector<std::string> hosts;
-  for (const Bytes& name : comm.all_gather_bytes(as_bytes(host_name()))) {
-    hosts.emplace_back(as_text(name));
-  }
+// Every rank's host, on rank 0. The others speak of rank 0 and of ranks on their own host alone, so
+// that no rank but 0 hears of all.
+std::vector<std::string> known_hosts(const Comm& comm) {
+  const std::string mine = host_name();
+  std::vector<std::string> hosts(static_cast<std::size_t>(comm.size()), mine);
+  const std::vector<Bytes> names = comm.gather_bytes(as_bytes(mine), 0);
+  for (std::size_t rank = 0; rank < names.size(); ++rank) hosts[rank] = as_text(names[rank]);
+  Bytes first(as_bytes(mine).begin(), as_bytes(mine).end());
+  comm.broadcast_bytes(first, 0);
+  hosts[0] = as_text(first);
   return hosts;
 }
 
@@ -52,7 +57,7 @@ class Watchdog::Thread {
         program_(std::move(program)),
         limits_(limits),
         stop_request_(stop_request),
-        hosts_(all_hosts(comm_)),
+        hosts_(known_hosts(comm_)),
         host_(world),
         last_words_(fmt::format("{}: {}", program_, name_of(comm_.rank())), host_.progress(),
                     host_.cause_is_said()),
@@ -266,7 +271,7 @@ class Watchdog::Thread {
   const std::string program_;
   const WatchdogLimits limits_;
   StopRequest& stop_request_;
-  const std::vector<std::string> hosts_;  // by rank
+  const std::vector<std::string> hosts_;  // by rank, as far as known_hosts() says
   HostWatch host_;
   LastWords last_words_;
   Progress* outer_ = nullptr;  // where the main thread's marks went before

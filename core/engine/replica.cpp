@@ -8,6 +8,7 @@
 
 #include "comm/agree.hpp"
 #include "comm/progress.hpp"
+#include "comm/relay.hpp"
 #include "comm/stop_request.hpp"
 #include "core/engine/elapsed.hpp"
 #include "core/engine/step_wire.hpp"
@@ -170,11 +171,16 @@ void Replica::run() {
 StepInput Replica::next_input() {
   if (grid_.is_leader()) {
     StepInput input = make_input();
-    send_to_replica(input);
+    if (grid_.replica().size() > 1) relay_input(encode(input));
     return input;
   }
-  const AddElapsed waiting(times_.waiting_seconds);
-  return decode_step_input(grid_.replica().receive_bytes(0, input_tag));
+  Bytes bytes;
+  {
+    const AddElapsed waiting(times_.waiting_seconds);
+    bytes = grid_.replica().receive_bytes(relay_from(grid_.replica().rank()), input_tag);
+  }
+  relay_input(bytes);
+  return decode_step_input(bytes);
 }
 
 StepInput Replica::make_input() {
@@ -229,25 +235,30 @@ void Replica::end_early(StepInput& input) {
   }
 }
 
-void Replica::send_to_replica(const StepInput& input) {
+// Ranks count stage by stage, so an input reaches a stage before the activations do.
+void Replica::relay_input(const Bytes& bytes) {
   std::erase_if(sends_, [](SendHandle& send) { return send.done(); });
   const Comm& replica = grid_.replica();
-  if (replica.size() == 1) return;
-  const std::vector<std::byte> bytes = encode(input);
-  for (int rank = 1; rank < replica.size(); ++rank) {
+  for (const int rank : relay_to(replica.rank(), replica.size())) {
     sends_.push_back(replica.isend_bytes(bytes, rank, input_tag));
   }
 }
 
 // --- results: known to the last stage, sent back to the others ----------------------------------
 
-void Replica::keep_result(StepResult&& result) {
+// In the relay of results the last stage comes first, then stage 0, which needs them soonest.
+void Replica::relay_result(const StepResult& result) {
   std::erase_if(sends_, [](SendHandle& send) { return send.done(); });
   const Comm& stages = grid_.results();
-  for (int stage = 0; stage + 1 < stages.size(); ++stage) {
-    const bool is_leader = stage == 0 && grid_.coordinates().tensor == 0;
-    sends_.push_back(stages.isend_bytes(encode(result, is_leader), stage, result_tag));
+  const int place = grid_.is_last_stage() ? 0 : stages.rank() + 1;
+  for (const int to : relay_to(place, stages.size())) {
+    const bool is_leader = to == 1 && grid_.coordinates().tensor == 0;
+    sends_.push_back(stages.isend_bytes(encode(result, is_leader), to - 1, result_tag));
   }
+}
+
+void Replica::keep_result(StepResult&& result) {
+  relay_result(result);
   const auto place = static_cast<std::size_t>(result.step) % results_.size();
   results_[place] = std::move(result);
 }
@@ -257,9 +268,16 @@ StepResult Replica::next_result() {
   if (grid_.is_last_stage()) {
     return std::move(results_[static_cast<std::size_t>(step) % results_.size()]);
   }
-  const AddElapsed waiting(times_.waiting_seconds);
-  const int last_stage = grid_.results().size() - 1;
-  return decode_step_result(grid_.results().receive_bytes(last_stage, result_tag));
+  const Comm& stages = grid_.results();
+  const int from = relay_from(stages.rank() + 1);
+  Bytes bytes;
+  {
+    const AddElapsed waiting(times_.waiting_seconds);
+    bytes = stages.receive_bytes(from == 0 ? stages.size() - 1 : from - 1, result_tag);
+  }
+  StepResult result = decode_step_result(bytes);
+  relay_result(result);
+  return result;
 }
 
 // --- what the outside sees ----------------------------------------------------------------------

@@ -106,8 +106,9 @@ class Replica {
   StepInput make_input();
   void take_requests(StepInput& input);
   void end_early(StepInput& input);
-  void send_to_replica(const StepInput& input);
+  void relay_input(const Bytes& bytes);
   StepResult next_result();
+  void relay_result(const StepResult& result);
   void keep_result(StepResult&& result);
   void report_step();
   double seconds() const;

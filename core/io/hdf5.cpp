@@ -118,6 +118,8 @@ Object access_properties() {
 void start_library() {
   static const bool started = [] {
     H5dont_atexit();
+    // A file that names a filter must not make the library load one.
+    H5PLset_loading_state(0);
     return H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
   }();
   static_cast<void>(started);
@@ -128,6 +130,29 @@ Object file_access_properties() {
   Object properties(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_libver_bounds(properties.id(), H5F_LIBVER_V18, H5F_LIBVER_LATEST);
   return properties;
+}
+
+// A file from elsewhere must not name other files of whoever reads it: as a link, or as the place
+// of a dataset's bytes.
+void require_own_link(const Object& parent, const std::string& name) {
+  H5L_info_t link;
+  check(H5Lget_info(parent.id(), name.c_str(), &link, H5P_DEFAULT), parent.id(), "read");
+  if (link.type != H5L_TYPE_HARD) {
+    throw UserError("{}: {} is a link to another place, which is not followed",
+                    file_name(parent.id()), name);
+  }
+}
+
+Object open_dataset(const Object& parent, const std::string& name, const Object& access) {
+  require_own_link(parent, name);
+  Object dataset(check(H5Dopen2(parent.id(), name.c_str(), access.id()), parent.id(), "read"),
+                 H5Dclose);
+  const Object properties(H5Dget_create_plist(dataset.id()), H5Pclose);
+  if (H5Pget_external_count(properties.id()) != 0 ||
+      H5Pget_layout(properties.id()) == H5D_VIRTUAL) {
+    throw UserError("{}: {} lies in other files, which are not read", file_name(parent.id()), name);
+  }
+  return dataset;
 }
 
 Object open_attribute(const Object& object, const std::string& name) {
@@ -198,6 +223,7 @@ Object create_group(const Object& parent, const std::string& name) {
 }
 
 Object open_group(const Object& parent, const std::string& name) {
+  require_own_link(parent, name);
   return {check(H5Gopen2(parent.id(), name.c_str(), H5P_DEFAULT), parent.id(), "read"), H5Gclose};
 }
 
@@ -283,12 +309,11 @@ void write_strings(const Object& parent, const std::string& name,
 }
 
 std::vector<std::string> read_strings(const Object& parent, const std::string& name) {
-  const Object dataset(check(H5Dopen2(parent.id(), name.c_str(), H5P_DEFAULT), parent.id(), "read"),
-                       H5Dclose);
+  const Object dataset = open_dataset(parent, name, access_properties());
   const Object rows_space = space(H5Dget_space(dataset.id()));
   const Object type = text_type();
-  const auto rows = static_cast<std::size_t>(
-      check(H5Sget_simple_extent_npoints(rows_space.id()), parent.id(), "read"));
+  const std::size_t rows = table_rows(static_cast<std::uint64_t>(
+      check(H5Sget_simple_extent_npoints(rows_space.id()), parent.id(), "read")));
   std::vector<char*> texts(rows, nullptr);
   if (rows > 0) {
     check(H5Dread(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT,
@@ -334,9 +359,7 @@ void DatasetWriter::append(const void* rows, std::size_t count) {
 
 DatasetReader::DatasetReader(const Object& parent, const std::string& name, Type type)
     : type_(type) {
-  dataset_ = {
-      check(H5Dopen2(parent.id(), name.c_str(), access_properties().id()), parent.id(), "read"),
-      H5Dclose};
+  dataset_ = open_dataset(parent, name, access_properties());
   const Object rows_space = space(H5Dget_space(dataset_.id()));
   rows_ = static_cast<std::uint64_t>(
       check(H5Sget_simple_extent_npoints(rows_space.id()), parent.id(), "read"));
@@ -356,10 +379,19 @@ void DatasetReader::read(std::uint64_t begin, void* rows, std::size_t count) con
         dataset_.id(), "read");
 }
 
+std::size_t table_rows(std::uint64_t rows) {
+  constexpr std::uint64_t most = std::uint64_t{1} << 22;
+  if (rows > most) {
+    throw UserError("the result file is damaged: a table has {} rows, the limit is {}", rows, most);
+  }
+  return static_cast<std::size_t>(rows);
+}
+
 std::uint64_t OffsetsReader::next() {
+  constexpr std::int64_t longest_row = std::int64_t{1} << 30;
   const std::int64_t begin = end_;
   end_ = column_.next();
-  if (end_ < begin) {
+  if (end_ < begin || end_ - begin > longest_row) {
     throw UserError("the result file is damaged: offset {} is followed by {}", begin, end_);
   }
   return static_cast<std::uint64_t>(end_ - begin);

@@ -85,6 +85,9 @@ class DatasetWriter {
   std::uint64_t rows_ = 0;
 };
 
+// Rows of a table that is read as a whole, which may claim any number: throws beyond 2^22.
+std::size_t table_rows(std::uint64_t rows);
+
 class DatasetReader {
  public:
   DatasetReader(const Object& parent, const std::string& name, Type type);
@@ -241,7 +244,7 @@ class OffsetsReader {
  public:
   OffsetsReader(const Object& parent, const std::string& name)
       : column_(parent, name), end_(column_.next()) {}
-  // Throws when offsets decrease.
+  // Throws when offsets decrease, or claim a row of more than 2^30 elements.
   std::uint64_t next();
 
  private:

@@ -39,7 +39,7 @@ void read_column(const Object& group, const char* name, std::vector<Row>& rows,
     }
   } else {
     hdf5::ColumnReader<Member> column(group, name);
-    rows.resize(static_cast<std::size_t>(column.size()));
+    rows.resize(hdf5::table_rows(column.size()));
     for (Row& row : rows) {
       row.*member = column.next();
     }

@@ -50,12 +50,17 @@ PosixFile PosixFile::open(const std::filesystem::path& path) {
 }
 
 PosixFile PosixFile::create(const std::filesystem::path& path, bool exclusive) {
+  // A link here was left by somebody else: what it points to is not ours to empty.
   const int descriptor =
-      open_retrying(path.c_str(), O_RDWR | O_CREAT | (exclusive ? O_EXCL : O_TRUNC));
+      open_retrying(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | (exclusive ? O_EXCL : O_TRUNC));
   if (descriptor < 0) {
     fail("create", path, errno);
   }
-  return {descriptor, path};
+  PosixFile file(descriptor, path);
+  if (::fchmod(descriptor, S_IRUSR | S_IWUSR) != 0) {  // an older file may be for others to read
+    fail("create", path, errno);
+  }
+  return file;
 }
 
 PosixFile PosixFile::temporary(const std::filesystem::path& folder) {

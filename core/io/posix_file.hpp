@@ -15,7 +15,8 @@ class PosixFile {
  public:
   // For reading.
   static PosixFile open(const std::filesystem::path& path);
-  // For writing, mode 0600. An existing file is emptied, or with `exclusive` an error.
+  // For writing, mode 0600. An existing file is emptied, or with `exclusive` an error; a symbolic
+  // link always is.
   static PosixFile create(const std::filesystem::path& path, bool exclusive = false);
   // For reading and writing, without a name in `folder`: gone when closed.
   static PosixFile temporary(const std::filesystem::path& folder);

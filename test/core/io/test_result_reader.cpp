@@ -1,6 +1,9 @@
 #include "core/io/result_reader.hpp"
 
 #include <gmock/gmock.h>
+#include <hdf5.h>
+
+#include <fstream>
 
 #include "core/io/hdf5.hpp"
 #include "core/io/results.hpp"
@@ -19,7 +22,7 @@ Report sample_report() {
   report.config.emplace_back("stop", std::string(100'000, 's'));
   for (std::int32_t rank = 0; rank < 4; ++rank) {
     report.ranks.push_back(
-        {rank, "host" + std::to_string(rank / 2), "cpu", 0, rank / 2, rank % 2, 0, 15});
+        {rank, "host" + std::to_string(rank / 2), "cpu", 0, rank / 2, rank % 2, 0, 15, ""});
     report.kv_cache.ranks.push_back({rank, 0, 1000, 200, 5000 + rank, 10, 500});
   }
   report.links.push_back({"tensor", 0, 1, "SHM", 0.5, 12.5});
@@ -149,6 +152,41 @@ TEST_F(ResultFiles, TruncatedOnesAreAnErrorAndNotACrash) {
     write_file(path, whole.substr(0, length));
     EXPECT_THROW(ResultReader reader(path), UserError) << length;
   }
+}
+
+// What an HDF5 file can say beside data of its own.
+TEST_F(ResultFiles, ThatNameOtherFilesAreRefused) {
+  const auto secrets = (folder_ / "secrets").string();
+  std::ofstream(secrets) << std::string(800, 's');
+  const auto read = [](const std::filesystem::path& path) {
+    return [path] {
+      ResultReader(path).for_each_result([](std::int64_t, int, const FinishedRequest&) {});
+    };
+  };
+  // A column whose bytes lie in another file.
+  const auto external = write("external.h5", 100);
+  hid_t file = H5Fopen(external.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  ASSERT_GE(H5Ldelete(file, "requests/offset", H5P_DEFAULT), 0);
+  const hsize_t rows = 100;
+  const hid_t space = H5Screate_simple(1, &rows, nullptr);
+  const hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
+  ASSERT_GE(H5Pset_external(properties, secrets.c_str(), 0, 800), 0);
+  H5Dclose(H5Dcreate2(file, "requests/offset", H5T_STD_I64LE, space, H5P_DEFAULT, properties,
+                      H5P_DEFAULT));
+  H5Pclose(properties);
+  H5Sclose(space);
+  H5Fclose(file);
+  EXPECT_THAT(read(external), ThrowsMessage<UserError>(HasSubstr("offset lies in other files")));
+  // A group that is a link into another file.
+  const auto other = write("other.h5", 100);
+  const auto linked = write("linked.h5", 100);
+  file = H5Fopen(linked.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  ASSERT_GE(H5Ldelete(file, "requests", H5P_DEFAULT), 0);
+  ASSERT_GE(
+      H5Lcreate_external(other.c_str(), "/requests", file, "requests", H5P_DEFAULT, H5P_DEFAULT),
+      0);
+  H5Fclose(file);
+  EXPECT_THAT(read(linked), ThrowsMessage<UserError>(HasSubstr("requests is a link")));
 }
 
 }  // namespace
