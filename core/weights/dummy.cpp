@@ -37,18 +37,25 @@ bool is_norm_weight(WeightRole role) {
          role == WeightRole::final_norm || role == WeightRole::q_norm || role == WeightRole::k_norm;
 }
 
-// Elements [begin, begin + count) of a tensor. One 64-bit word makes four elements of 16 bits.
+// Elements [begin, begin + count) of a tensor. One 64-bit word makes four elements of 16 bits, the
+// lowest first.
 void fill(const DummyEntry& entry, std::int64_t begin, std::int64_t count, float* to) {
   const float unit = entry.reach / 32768.0F;
+  const auto words = [&](std::int64_t element) {
+    return mix(entry.key + static_cast<std::uint64_t>(element / 4));
+  };
+  const auto value = [&](std::uint64_t word, std::int64_t place) {
+    const auto bits = static_cast<std::uint16_t>(word >> (place * 16));
+    return entry.center + unit * static_cast<float>(static_cast<std::int16_t>(bits));
+  };
+  const std::int64_t end = begin + count;
   std::int64_t i = begin;
-  while (i < begin + count) {
-    std::uint64_t word = mix(entry.key + static_cast<std::uint64_t>(i / 4)) >> (i % 4 * 16);
-    const std::int64_t end = std::min(i / 4 * 4 + 4, begin + count);
-    for (; i < end; ++i, word >>= 16) {
-      const auto value = static_cast<std::int16_t>(static_cast<std::uint16_t>(word));
-      *to++ = entry.center + unit * static_cast<float>(value);
-    }
+  for (; i < end && i % 4 != 0; ++i) *to++ = value(words(i), i % 4);
+  for (; i + 4 <= end; i += 4, to += 4) {
+    const std::uint64_t word = words(i);
+    for (std::int64_t place = 0; place < 4; ++place) to[place] = value(word, place);
   }
+  for (; i < end; ++i) *to++ = value(words(i), i % 4);
 }
 
 class DummyCheckpoint final : public Checkpoint {

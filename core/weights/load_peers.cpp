@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "comm/relay.hpp"
+
 namespace millrace {
 namespace {
 
@@ -69,6 +71,17 @@ void share_columns(const LoadPeers& peers, const RowSharers& sharers, const Shar
       copy_columns(read, column, part);
       peers.tensor.send(part, sharers.ranks[i], {});
     }
+  }
+}
+
+void share_replicas(const LoadPeers& peers, const SharedPiece& piece, const TensorView& mine,
+                    std::vector<SendHandle>& sends) {
+  const Comm& comm = peers.replicas;
+  const auto rank_at = [&](int place) { return (place + piece.reader_replica) % comm.size(); };
+  const int place = (comm.rank() - piece.reader_replica + comm.size()) % comm.size();
+  if (place > 0) comm.recv(mine, rank_at(relay_from(place)), {});
+  for (const int to : relay_to(place, comm.size())) {
+    sends.push_back(comm.isend(mine, rank_at(to), {}));
   }
 }
 

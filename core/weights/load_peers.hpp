@@ -45,4 +45,10 @@ SharedPiece share_piece(const RowSharers& sharers, int replicas, std::int64_t nu
 void share_columns(const LoadPeers& peers, const RowSharers& sharers, const SharedPiece& piece,
                    const TensorView& read, const TensorView& mine);
 
+// The ranks of the other replicas get the same columns, from each other: `mine`, in host memory,
+// stays until the sends that are added to `sends` are done. (MPI's own broadcast waits by spinning:
+// bench/results/loading.md has what that cost.)
+void share_replicas(const LoadPeers& peers, const SharedPiece& piece, const TensorView& mine,
+                    std::vector<SendHandle>& sends);
+
 }  // namespace millrace

@@ -12,6 +12,8 @@ namespace {
 
 // Rows of a piece are a multiple of this, so that no block of a quantized weight is cut.
 constexpr std::int64_t row_granule = 128;
+// Between hosts' memories smaller pieces than to a GPU, so that many ranks read at the same time.
+constexpr std::int64_t host_piece_bytes = std::int64_t{16} << 20;
 constexpr std::size_t host_slots = 2;
 constexpr std::size_t device_slots = 3;  // one read, one waiting, one being copied
 
@@ -28,7 +30,10 @@ std::int64_t rows_per_piece(const TensorSpec& weight, DType dtype, std::int64_t 
 
 WeightPipeline::WeightPipeline(Checkpoint& checkpoint, const LoadPeers* peers,
                                std::int64_t piece_bytes, Stream stream)
-    : checkpoint_(checkpoint), peers_(peers), piece_bytes_(piece_bytes), stream_(stream) {}
+    : checkpoint_(checkpoint),
+      peers_(peers),
+      piece_bytes_(stream.device.is_cpu() ? std::min(piece_bytes, host_piece_bytes) : piece_bytes),
+      stream_(stream) {}
 
 void WeightPipeline::add(std::vector<WeightPart> parts, std::int64_t rows, DType dtype, Take take) {
   const std::int64_t columns = parts.front().slice.columns.count;
@@ -147,26 +152,35 @@ TensorView WeightPipeline::target(const Matrix& matrix, const Slot& slot) const 
 
 void WeightPipeline::finish(const Batch& batch, Slot& slot) {
   const TensorView matrix = target(*batch.matrix, slot);
+  std::vector<SendHandle> sends;
   std::int64_t end = 0;
   for (const Piece& piece : batch.pieces) {
     const TensorView host = in_place(batch, piece, slot);
     const TensorView there = matrix.slice(0, piece.row, piece.slice.rows.count);
     end = piece.row + piece.slice.rows.count;
-    if (peers_ != nullptr) {
-      share_columns(*peers_, piece.part->sharers, piece.shared, as_read(batch, piece, slot), host);
+    if (peers_ == nullptr) {
+      if (!stream_.device.is_cpu()) copy(there, host, stream_);
+      continue;
     }
-    const bool is_here =
-        peers_ == nullptr || peers_->replicas.rank() == piece.shared.reader_replica;
-    if (!stream_.device.is_cpu() && is_here) attempt([&] { copy(there, host, stream_); });
-    if (peers_ != nullptr) peers_->replicas.broadcast(there, piece.shared.reader_replica, stream_);
+    share_columns(*peers_, piece.part->sharers, piece.shared, as_read(batch, piece, slot), host);
+    if (stream_.device.is_cpu()) {
+      share_replicas(*peers_, piece.shared, host, sends);
+    } else {
+      const bool is_here = peers_->replicas.rank() == piece.shared.reader_replica;
+      if (is_here) attempt([&] { copy(there, host, stream_); });
+      peers_->replicas.broadcast(there, piece.shared.reader_replica, stream_);
+    }
   }
   attempt([&] { slot.copied.record(stream_); });
-  if (!batch.is_last) return;
-  attempt([&] {
-    const TensorView padding = matrix.slice(0, end, matrix.size(0) - end);
-    if (!padding.empty()) fill_bytes(padding.data(), 0, padding.bytes(), stream_);
-    batch.matrix->take(matrix);
-  });
+  if (batch.is_last) attempt([&] { give(*batch.matrix, matrix, end); });
+  for (SendHandle& send : sends) send.wait();
+}
+
+// Rows from `end` on are in no checkpoint.
+void WeightPipeline::give(const Matrix& matrix, const TensorView& view, std::int64_t end) const {
+  const TensorView padding = view.slice(0, end, matrix.rows - end);
+  if (!padding.empty()) fill_bytes(padding.data(), 0, padding.bytes(), stream_);
+  matrix.take(view);
 }
 
 // What this rank does for itself. When that fails and others count on this rank, it goes on, so

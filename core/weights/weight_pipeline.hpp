@@ -83,6 +83,7 @@ class WeightPipeline {
   TensorView as_read(const Batch& batch, const Piece& piece, const Slot& slot) const;
   void read(const Batch& batch, const Slot& slot);
   void finish(const Batch& batch, Slot& slot);
+  void give(const Matrix& matrix, const TensorView& view, std::int64_t end) const;
   TensorView target(const Matrix& matrix, const Slot& slot) const;
   template <typename Step>
   void attempt(Step&& step);

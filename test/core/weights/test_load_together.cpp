@@ -19,11 +19,19 @@ const Comm& world() {
   return instance.world();
 }
 
+Tensor on_host(const TensorView& x) {
+  Tensor copied(x.dtype(), Device::cpu(), {x.numel()});
+  const Stream stream{x.device()};
+  copy_bytes(copied->data(), Device::cpu(), x.data(), x.device(), x.bytes(), stream);
+  synchronize(stream);
+  return copied;
+}
+
 void expect_same(const TensorView& a, const TensorView& b, const char* what) {
   ASSERT_EQ(a.empty(), b.empty()) << what;
   if (a.empty()) return;
   ASSERT_EQ(a.bytes(), b.bytes()) << what;
-  EXPECT_EQ(std::memcmp(a.data(), b.data(), a.bytes()), 0) << what;
+  EXPECT_EQ(std::memcmp(on_host(a)->data(), on_host(b)->data(), a.bytes()), 0) << what;
 }
 
 void expect_same(const LinearWeight& a, const LinearWeight& b, const char* what) {
@@ -60,11 +68,12 @@ void expect_same(const RankWeights& a, const RankWeights& b) {
 
 // A rank of a grid with what it loads.
 struct Rank {
-  Rank(const GridShape& shape, const ModelFiles& from)
-      : files(from), model(describe_model(from)), grid(world(), shape) {
+  Rank(const GridShape& shape, const ModelFiles& from, Device where = Device::cpu())
+      : files(from), model(describe_model(from)), device(where), grid(world(), shape) {
     const GridCoordinates& at = grid.coordinates();
     slices = partition(model.spec, shape, at);
     replicas = grid.world().subgroup(data_ranks(at, shape));
+    replicas.bind(device);
     for (int tensor = 0; tensor < shape.tensor; ++tensor) {
       peers.tensor_slices.push_back(partition(model.spec, shape, {at.data, at.pipeline, tensor}));
     }
@@ -74,16 +83,18 @@ struct Rank {
 
   RankWeights load(bool together, Checkpoint& checkpoint,
                    std::optional<std::int64_t> piece_bytes) const {
+    const OwnedStream stream(device);
     LoadOptions options{.dtype = DType::f32,
-                        .device = Device::cpu(),
+                        .device = device,
                         .max_positions = 40,
                         .peers = together ? &peers : nullptr};
     if (piece_bytes) options.piece_bytes = *piece_bytes;
-    return load_weights(model, checkpoint, slices, options, {});
+    return load_weights(model, checkpoint, slices, options, stream.stream());
   }
 
   ModelFiles files;
   ModelDescription model;
+  Device device;
   Grid grid;
   RankSlices slices;
   Comm replicas;
@@ -142,8 +153,8 @@ TEST(LoadTogether, NoByteIsReadTwice) {
   }
 }
 
-// Of made-up weights large enough that every matrix is cut into several pieces.
-TEST(LoadTogether, PiecesComeFromAllRanksAndGoToTheirPlaces) {
+// Loads made-up weights that are large enough for every matrix to be cut into several pieces.
+void expect_pieces_in_place(Device device) {
   const fs::path folder =
       fs::temp_directory_path() / fmt::format("millrace_together_{}_pieces", getpid());
   fs::create_directories(folder);
@@ -154,11 +165,20 @@ TEST(LoadTogether, PiecesComeFromAllRanksAndGoToTheirPlaces) {
   const ModelFiles files = find_model(folder);
   for (const GridShape& shape : grids()) {
     SCOPED_TRACE(to_string(shape));
-    const Rank rank(shape, files);
+    const Rank rank(shape, files, device);
     const auto checkpoint = make_dummy_checkpoint(rank.model, 1);
     expect_same(rank.load(true, *checkpoint, 1), rank.load(false, *checkpoint, {}));
   }
   fs::remove_all(folder);
+}
+
+TEST(LoadTogether, PiecesComeFromAllRanksAndGoToTheirPlaces) {
+  expect_pieces_in_place(Device::cpu());
+}
+
+TEST(LoadTogether, PiecesComeToTheirPlacesOnGpus) {
+  if (cuda_device_count() < world().size()) GTEST_SKIP() << "needs a CUDA device for each rank";
+  expect_pieces_in_place(Device::cuda(world().rank()));
 }
 
 TEST(LoadTogether, ARankThatCannotReadServesTheOthersAndIsTheOneThatThrows) {
