@@ -200,6 +200,10 @@ std::vector<Flag> log_flags(LogConfig& config) {
        [&config](const FlagValue& value) {
          config.level = static_cast<LogLevel>(value.word({"debug", "info", "warning", "error"}));
        }},
+      {group, "log-prompts", "", Kind::toggle, "", "false",
+       "Also log each prompt and its answers, cut to 500 bytes; without it no text of either is "
+       "logged.",
+       into(config.prompts)},
   };
 }
 

@@ -110,6 +110,7 @@ struct StopConfig {
 };
 
 struct LogConfig {
+  bool prompts = false;                  // prompts and answers are logged
   double progress_interval_seconds = 0;  // between progress lines in a log; 0: none
   LogLevel level = LogLevel::info;
 };

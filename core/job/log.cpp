@@ -6,6 +6,8 @@
 namespace millrace {
 namespace {
 
+constexpr const char* texts_name = "texts";
+
 spdlog::level::level_enum spdlog_level(LogLevel level) {
   switch (level) {
     case LogLevel::debug:
@@ -23,15 +25,21 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
 }  // namespace
 
 void start_log(LogLevel least, bool speaks) {
-  auto logger = std::make_shared<spdlog::logger>(
-      "millrace", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
-  logger->set_pattern("%H:%M:%S %^%l%$ %v");
+  const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+  sink->set_pattern("%H:%M:%S %^%l%$ %v");
+  auto logger = std::make_shared<spdlog::logger>("millrace", sink);
   logger->set_level(speaks ? spdlog_level(least) : spdlog::level::off);
   spdlog::set_default_logger(std::move(logger));
+  auto texts = std::make_shared<spdlog::logger>(texts_name, sink);
+  texts->set_level(spdlog_level(least));
+  spdlog::drop(texts_name);
+  spdlog::register_logger(std::move(texts));
 }
 
 void log_line(LogLevel level, const std::string& line) {
   spdlog::default_logger_raw()->log(spdlog_level(level), line);
 }
+
+void log_text(const std::string& line) { spdlog::get(texts_name)->info(line); }
 
 }  // namespace millrace

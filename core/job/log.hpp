@@ -16,6 +16,10 @@ void start_log(LogLevel least, bool speaks);
 
 void log_line(LogLevel level, const std::string& line);
 
+// What somebody asked or was answered, at level info, by whichever rank has it: for --log-prompts
+// alone.
+void log_text(const std::string& line);
+
 template <typename... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
   log_line(LogLevel::info, fmt::format(format, std::forward<Args>(args)...));

@@ -10,6 +10,7 @@
 #include "core/io/prompt_reader.hpp"
 #include "core/io/spool.hpp"
 #include "core/job/progress_board.hpp"
+#include "core/job/prompt_log.hpp"
 
 namespace millrace {
 namespace {
@@ -80,7 +81,9 @@ class Feed : public RequestSource {
         text_(std::move(text)),
         spool_({.folder = journal.folder,
                 .header = header_of(journal, grid.coordinates().data),
-                .sync_seconds = config.journal.checkpoint_interval_seconds}) {}
+                .sync_seconds = config.journal.checkpoint_interval_seconds}) {
+    if (config.log.prompts) prompt_log_.emplace(text_.tokenizer, spool_);
+  }
 
   // Collective over the leaders.
   void start() {
@@ -95,12 +98,19 @@ class Feed : public RequestSource {
   }
 
   bool take(std::vector<Request>& out, std::size_t limit) override {
-    return reader_->take(out, limit);
+    const std::size_t before = out.size();
+    const bool more = reader_->take(out, limit);
+    for (std::size_t i = before; prompt_log_ && i < out.size(); ++i) prompt_log_->prompt(out[i]);
+    return more;
   }
   bool wait(std::chrono::milliseconds at_most) override { return reader_->wait(at_most); }
 
   const Tokenizer& tokenizer() const { return text_.tokenizer; }
   SpoolWriter& spool() { return spool_; }
+  ResultSink& sink() {
+    if (prompt_log_) return *prompt_log_;
+    return spool_;
+  }
   const PromptReader& reader() const { return *reader_; }
 
  private:
@@ -126,6 +136,7 @@ class Feed : public RequestSource {
   const Journal& journal_;
   ModelText text_;
   SpoolWriter spool_;
+  std::optional<PromptLog> prompt_log_;
   std::optional<WorkClient> work_;  // outlives the reader, whose thread uses it
   std::optional<PromptReader> reader_;
 };
@@ -160,8 +171,8 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
       feed.emplace(grid, plan, config, journal, text.get());
       parameters.tokenizer = &feed->tokenizer();
       parameters.source = &*feed;
-      parameters.sink = &feed->spool();
       parameters.stop = &stop;
+      parameters.sink = &feed->sink();
       parameters.on_step = [&counters](const ReplicaProgress& step) { counters.step(step); };
     }
   });

@@ -21,6 +21,14 @@ import signal
 MEMORY_BYTES = 4 << 30  # of the whole process: what a template can multiply its text to
 
 
+def give_up_rights():
+    """Jinja2's sandbox keeps templates from the system. Should one get out of it all the same, the
+    process can open no file and no socket, write no file, start no program and leave no core."""
+    for limit, most in [(resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_NOFILE, 3),
+                        (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_CORE, 0)]:
+        resource.setrlimit(limit, (most, most))
+
+
 class Stopped(BaseException):
     """The time for one render is over."""
 
@@ -69,6 +77,16 @@ def make_environment():
     return environment
 
 
+def warm_up(environment):
+    """What Python reads at first use (modules, codecs, the time zone), as long as it may."""
+    try:
+        environment.from_string(
+            "{{ strftime_now('%d %b %Y') }}{{ [1, 'a'] | tojson(indent=2) }}{{ ['b', 'a'] | sort | join | title }}"
+            "{% generation %}{{ 'é' | upper | e }}{% endgeneration %}{{ raise_exception('warm') }}").render()
+    except Exception as error:
+        one_line(error)
+
+
 def render(template, setup, request):
     variables = {"tools": None, "documents": None, **setup["special_tokens"], **request["variables"]}
     parts, size = [], 0
@@ -101,7 +119,6 @@ def main():
         sys.stdout.write(json.dumps(value) + "\n")
         sys.stdout.flush()
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, on_alarm)
     # Launchers send these to every process of a job: millrace decides when it stops.
     for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -111,6 +128,8 @@ def main():
         environment = make_environment()
     except ImportError as error:
         return answer({"fatal": f"python3 has no jinja2 ({error}); install the package python3-jinja2"})
+    warm_up(environment)
+    give_up_rights()
     answer({"ready": True})
     setup = json.loads(lines.readline())
     try:

@@ -2,7 +2,7 @@
 #include "core/text/tokenizer_files.hpp"
 
 #include <fstream>
-#include <iterator>
+#include <system_error>
 
 #include "core/text/json_reader.hpp"
 #include "core/text/tokenizer.hpp"
@@ -12,9 +12,18 @@ namespace millrace {
 namespace text {
 
 std::string read_text_file(const std::filesystem::path& path) {
+  constexpr std::uintmax_t largest = std::uintmax_t{512} << 20;
+  std::error_code error;
+  const std::uintmax_t bytes = std::filesystem::file_size(path, error);
+  if (!error && bytes > largest) {
+    throw UserError("{}: {} bytes, the limit is {}", path.string(), bytes, largest);
+  }
   std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  if (!file.is_open() || file.bad()) throw UserError("cannot read {}", path.string());
+  if (error || !file) throw UserError("cannot read {}", path.string());
+  std::string text(static_cast<std::size_t>(bytes), '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));  // it may have become shorter
+  if (file.bad()) throw UserError("cannot read {}", path.string());
   return text;
 }
 

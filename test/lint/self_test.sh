@@ -58,4 +58,19 @@ sound
 # shellcheck disable=SC2016  # the unquoted $1 is the mistake
 echo 'rm $1' >>"$tree/run.sh"
 expect fail "unquoted variable" "${shell[@]}"
+
+# library SOURCE: a static library of one object.
+library() {
+  printf '%s\n' "$1" >"$tree/called.cpp"
+  "$compiler" -c "$tree/called.cpp" -o "$tree/called.cpp.o" && ar rcs "$tree/called.a" "$tree/called.cpp.o"
+}
+calls=("$lints/calls.sh" "$tree/called.a")
+library 'int twice(int x) { return 2 * x; }'
+expect pass calls "${calls[@]}"
+library 'extern "C" int system(const char*); int f() { return system("ls"); }'
+expect fail "a shell" "${calls[@]}"
+library 'extern "C" int socket(int, int, int); int f() { return socket(1, 2, 3); }'
+expect fail "a socket" "${calls[@]}"
+library 'extern "C" int posix_spawnp(int*); int f() { return posix_spawnp(nullptr); }'
+expect fail "a program, not by the chat renderer" "${calls[@]}"
 exit "$status"

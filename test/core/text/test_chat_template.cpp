@@ -19,6 +19,7 @@
 namespace millrace {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using namespace std::chrono_literals;
 
@@ -131,6 +132,18 @@ TEST(ChatTemplate, AProcessThatDiesIsReplaced) {
   ASSERT_EQ(::kill(child_process(), SIGKILL), 0);
   EXPECT_THAT(error_of(chat), HasSubstr("ended unexpectedly"));
   EXPECT_EQ(chat.render(kHello), "fine");
+}
+
+// A line of /proc/PID/limits holds the limit in force and the highest that may be set.
+TEST(ChatTemplate, TheProcessCanOpenAndWriteNothing) {
+  const ChatTemplate chat({"fine", {}});
+  EXPECT_EQ(chat.render(kHello), "fine");
+  std::ifstream file("/proc/" + std::to_string(child_process()) + "/limits");
+  const std::string limits(std::istreambuf_iterator<char>(file), {});
+  for (const char* line : {"Max open files +3 +3 ", "Max file size +0 +0 ", "Max processes +0 +0 ",
+                           "Max core file size +0 +0 "}) {
+    EXPECT_THAT(limits, ContainsRegex(line));
+  }
 }
 
 TEST(ChatTemplate, NoProcessOutlivesItsTemplate) {
