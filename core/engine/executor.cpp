@@ -203,8 +203,8 @@ std::int64_t Executor::warm_up(const KvCacheShape& cache) {
   trace_ = trace;
   waited_seconds_ = 0;
   if (recorded == 0) return 0;
-  return (free_without_graphs - free_with_graphs) / recorded *
-         std::max<std::int64_t>(possible_graphs() - recorded, 0);
+  const std::int64_t taken = std::max<std::int64_t>(free_without_graphs - free_with_graphs, 0);
+  return taken / recorded * std::max<std::int64_t>(possible_graphs() - recorded, 0);
 }
 
 StepResult Executor::collect(std::int64_t step) {

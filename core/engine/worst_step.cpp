@@ -6,15 +6,17 @@ namespace millrace {
 
 namespace {
 
-Sequence sequence_of(const SamplingParams& sampling) {
-  auto request = std::make_shared<Request>();
+std::vector<Sequence> sequences_of(const SamplingParams& sampling, std::int64_t count) {
+  const auto request = std::make_shared<Request>();
   request->prompt_tokens = {0};
   request->sampling = sampling;
-  Sequence sequence;
-  sequence.request = request;
-  sequence.tokens = request->prompt_tokens;
-  sequence.slot = 0;
-  return sequence;
+  std::vector<Sequence> sequences(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    sequences[i].request = request;
+    sequences[i].tokens = request->prompt_tokens;
+    sequences[i].slot = static_cast<std::int32_t>(i);
+  }
+  return sequences;
 }
 
 SamplingParams greedy() {
@@ -33,10 +35,32 @@ SamplingParams demanding() {
   return sampling;
 }
 
+// The next sequence of the plan, which draws a token.
+void add_sequence(BatchPlan& plan, std::int64_t queries, const std::vector<Sequence>& sequences) {
+  const Sequence& sequence = sequences.at(static_cast<std::size_t>(plan.num_sequences()));
+  for (std::int64_t i = 0; i < queries; ++i) {
+    plan.tokens.push_back(0);
+    plan.positions.push_back(0);
+    plan.slots.push_back(-1);
+  }
+  const auto length = static_cast<std::int32_t>(queries);
+  plan.query_starts.push_back(plan.num_tokens());
+  plan.kv_lengths.push_back(length);
+  plan.sequence_slots.push_back(sequence.slot);
+  plan.block_tables.insert(plan.block_tables.end(),
+                           static_cast<std::size_t>(plan.block_table_width), 0);
+  plan.max_query_length = std::max(plan.max_query_length, length);
+  plan.max_kv_length = std::max(plan.max_kv_length, length);
+  plan.logits_rows.push_back(plan.num_tokens() - 1);
+  plan.samples.push_back({&sequence, 0});
+}
+
 }  // namespace
 
 WorstSteps::WorstSteps(const BatchLimits& limits)
-    : limits_(limits), greedy_(sequence_of(greedy())), demanding_(sequence_of(demanding())) {}
+    : limits_(limits),
+      greedy_(sequences_of(greedy(), limits.sequences)),
+      demanding_(sequences_of(demanding(), limits.sequences)) {}
 
 BatchPlan WorstSteps::prompts(std::int64_t step) const {
   BatchPlan plan;
@@ -65,25 +89,6 @@ BatchPlan WorstSteps::decode(std::int64_t step, std::int64_t sequences) const {
   for (std::int64_t i = 0; i < sequences; ++i) add_sequence(plan, 1, greedy_);
   plan.decode_sequences = plan.num_sequences();
   return plan;
-}
-
-void WorstSteps::add_sequence(BatchPlan& plan, std::int64_t queries,
-                              const Sequence& sequence) const {
-  for (std::int64_t i = 0; i < queries; ++i) {
-    plan.tokens.push_back(0);
-    plan.positions.push_back(0);
-    plan.slots.push_back(-1);
-  }
-  const auto length = static_cast<std::int32_t>(queries);
-  plan.query_starts.push_back(plan.num_tokens());
-  plan.kv_lengths.push_back(length);
-  plan.sequence_slots.push_back(sequence.slot);
-  plan.block_tables.insert(plan.block_tables.end(),
-                           static_cast<std::size_t>(plan.block_table_width), 0);
-  plan.max_query_length = std::max(plan.max_query_length, length);
-  plan.max_kv_length = std::max(plan.max_kv_length, length);
-  plan.logits_rows.push_back(plan.num_tokens() - 1);
-  plan.samples.push_back({&sequence, 0});
 }
 
 }  // namespace millrace

@@ -23,11 +23,9 @@ class WorstSteps {
   BatchPlan decode(std::int64_t step, std::int64_t sequences) const;
 
  private:
-  void add_sequence(BatchPlan& plan, std::int64_t queries, const Sequence& sequence) const;
-
   BatchLimits limits_;
-  Sequence greedy_;
-  Sequence demanding_;
+  std::vector<Sequence> greedy_;  // by slot, as many as a step may have
+  std::vector<Sequence> demanding_;
 };
 
 }  // namespace millrace
