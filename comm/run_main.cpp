@@ -2,7 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <system_error>
+#include <thread>
 
 #include "comm/agree.hpp"
 #include "comm/error_message.hpp"
@@ -37,6 +41,22 @@ int run_watched(const std::string& program, const Environment& environment,
   }
 }
 
+// All ranks have done their work, and nobody watches them any more. MPI_Finalize, which waits for
+// every rank, would wait for ever for one that is lost just now: a daemon or a host that died.
+constexpr auto finalize_seconds = std::chrono::seconds(20);
+
+void leave_within(std::chrono::seconds limit, int code) {
+  try {
+    std::thread([limit, code] {
+      std::this_thread::sleep_for(limit);
+      std::fflush(stdout);
+      std::_Exit(code);
+    }).detach();
+  } catch (const std::system_error&) {
+    // The host gives no thread any more; the work is done all the same.
+  }
+}
+
 }  // namespace
 
 int run_main(const std::string& program,
@@ -45,7 +65,9 @@ int run_main(const std::string& program,
   const StopSignals signals;
   try {
     const Environment environment;
-    return run_watched(program, environment, body, limits);
+    const int code = run_watched(program, environment, body, limits);
+    leave_within(finalize_seconds, code);
+    return code;
   } catch (const std::exception&) {  // before the watchdog could start
     const Failure failure = current_failure();
     fmt::print(stderr, "{}: {}\n", program, failure.message);

@@ -15,7 +15,7 @@ namespace millrace {
 // is aborted, since the others may wait for them. Stopped, which all ranks throw, needs no line.
 //
 // From the first moment SIGINT, SIGTERM and SIGUSR1 are the watchdog's: they end the job at once,
-// or, once the body has called settle(), ask it to stop.
+// or, once the body has called settle(), ask it to stop. After the body MPI_Finalize gets 20 s.
 int run_main(const std::string& program,
              const std::function<int(const Environment&, Watchdog&)>& body,
              const WatchdogLimits& limits = {});
