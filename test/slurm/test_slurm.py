@@ -40,7 +40,7 @@ def main():
     build = os.path.abspath(sys.argv[1])
     names = sys.argv[2:]
     cluster.isolate(slurm_cluster.TOOLS)
-    chosen = [*scenarios.SHORT, *(scenarios.LONG if os.environ.get("MILLRACE_LONG") else [])]
+    chosen = [*scenarios.SHORT, *(scenarios.LONG if os.environ.pop("MILLRACE_LONG", None) else [])]
     if names:
         chosen = [getattr(scenarios, name) for name in names]
 
