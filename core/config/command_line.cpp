@@ -184,7 +184,7 @@ Settings read_settings(std::span<const Flag> flags, std::span<const std::string>
       variables[flag->name] = {value};
     } else if (variable == "MILLRACE_CONFIG") {
       config_path = value;
-    } else {
+    } else if (variable != "MILLRACE_CACHE") {  // where matmul plans are kept
       settings.remarks.push_back(fmt::format("{} is set but names no flag", variable));
     }
   }
