@@ -229,7 +229,7 @@ const BatchPlan& Scheduler::schedule() {
   sequence_limit_ = (live * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
 
   collect_decodes();
-  if (config_.lag > config_.lookahead) budget_ = std::min(budget_, even_share_of_prompts());
+  if (config_.lag > config_.lookahead) budget_ = even_share_of_prompts();
   collect_prompt_chunks();
   if (!preempted_ && leaving_ == 0) collect_admissions();
   write_plan();
@@ -282,8 +282,10 @@ void Scheduler::preempt_newest() {
 // Stages wait for each other's longest step, and a prompt makes a step long: what is to be
 // prefilled is spread over steps to come. In simulated pipelines of 2 and 4 stages this took 5 to
 // 40 % off the time of a job; shorter spreads took less, and a smaller least chunk made small jobs
-// slower.
-std::int32_t Scheduler::even_share_of_prompts() const {
+// slower. The share does not shrink with what is left: it would for ever, and the last prompts
+// would come so late that most of their answers' steps have few others to share the weights with
+// (12 % of the time of 512 requests of 1,000 + 256 tokens on 2 GPUs).
+std::int32_t Scheduler::even_share_of_prompts() {
   constexpr std::int64_t spread = 32;  // steps of each micro-batch
   constexpr std::int64_t least = 16;   // tokens
   std::int64_t pending = 0;
@@ -293,8 +295,10 @@ std::int32_t Scheduler::even_share_of_prompts() const {
   }
   const std::size_t next = std::min(waiting_.size(), free_slots_.size());
   for (std::size_t i = 0; i < next; ++i) pending += waiting_[i]->known();
+  if (pending == 0) prompt_share_ = 0;
   const std::int64_t steps = spread * (config_.lag + 1);
-  return static_cast<std::int32_t>(std::max(least, (pending + steps - 1) / steps));
+  prompt_share_ = std::max({prompt_share_, least, (pending + steps - 1) / steps});
+  return static_cast<std::int32_t>(std::min<std::int64_t>(prompt_share_, budget_));
 }
 
 void Scheduler::collect_prompt_chunks() {

@@ -116,7 +116,7 @@ class Scheduler {
   std::int32_t lookahead_of(const Sequence& sequence) const;
   bool make_room_for(const Sequence& sequence);
   void collect_decodes();
-  std::int32_t even_share_of_prompts() const;
+  std::int32_t even_share_of_prompts();
   void collect_prompt_chunks();
   void collect_admissions();
   void add_work(Sequence& sequence, std::int32_t count);
@@ -140,6 +140,7 @@ class Scheduler {
   std::int64_t next_step_ = 0;
   std::int64_t next_number_ = 0;
   std::int64_t num_preemptions_ = 0;
+  std::int64_t prompt_share_ = 0;  // tokens of prompts in a step, while there are prompts
 
   // The step being put together.
   std::vector<Work> work_;

@@ -56,9 +56,8 @@ struct RankSlices {
 RankSlices partition(const ModelSpec& spec, GridShape grid, GridCoordinates rank,
                      const std::vector<int>& pipeline_partition = {});
 
-// Layers per stage by cost. The cost of a layer is its parameters; the last stage also pays the
-// head's parameters and the first half of the embedding's (a table is memory, but no matrix
-// product).
+// Layers per stage by cost. The cost of a layer is its parameters; the last stage also pays two
+// fifths of the head's (not every token has logits).
 std::vector<int> split_layers(const ModelSpec& spec, int stages);
 
 // Throws the UserErrors of partition() for a grid, without a rank.

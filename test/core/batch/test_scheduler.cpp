@@ -144,6 +144,28 @@ TEST(Scheduler, EveryStageIsBusyWhileThereIsWork) {
   }
 }
 
+// As many tokens in each step, to the last one: a share of what is left would shrink for ever.
+TEST(Scheduler, PromptsOfAPipelineAreSpreadEvenlyToTheLast) {
+  SchedulerConfig c = config();
+  c.lag = 1;
+  c.max_num_seqs = 64;
+  c.max_num_batched_tokens = 4096;
+  c.max_model_len = 512;
+  c.num_blocks = 64 * 128;
+  Driver driver(c);
+  std::vector<std::shared_ptr<const Request>> prompts(64, prompt(100, 300));
+  std::int64_t left = 64 * 100;
+  std::int64_t steps = 0;
+  for (; left > 0 && steps < 1000; ++steps) {
+    const BatchPlan& plan = driver.step(steps == 0 ? prompts : decltype(prompts)());
+    std::int64_t prompt_tokens = 0;
+    for (const std::int32_t position : plan.positions) prompt_tokens += position < 100 ? 1 : 0;
+    EXPECT_EQ(prompt_tokens, std::min<std::int64_t>(left, 100)) << "step " << steps;
+    left -= prompt_tokens;
+  }
+  EXPECT_EQ(steps, 64);  // 32 of each of two micro-batches
+}
+
 TEST(Scheduler, ALongPromptRunsInEveryStepOfThePipeline) {
   SchedulerConfig c = config();
   c.lag = 2;
