@@ -157,10 +157,7 @@ class MpiTransport final : public HostTransport {
       shared_->send(bytes_of(x), x.bytes(), peer);
       return nullptr;
     }
-    const bool may_stall = x.bytes() > eager_bytes;
-    if (may_stall && !progress_) progress_ = std::make_unique<SendProgress>(comm_);
-    return std::make_unique<MpiSend>(x, peer, tensor_tag, comm_,
-                                     may_stall ? progress_.get() : nullptr);
+    return std::make_unique<MpiSend>(x, peer, tensor_tag, comm_, progress_for(x.bytes()));
   }
 
   void recv(const TensorView& x, int peer, Stream) override {
@@ -233,7 +230,8 @@ class MpiTransport final : public HostTransport {
   }
 
   std::unique_ptr<PendingSend> isend_bytes(Bytes bytes, int peer, int tag) override {
-    return std::make_unique<MpiSend>(std::move(bytes), peer, tag + 1, comm_);
+    SendProgress* const progress = progress_for(bytes.size());
+    return std::make_unique<MpiSend>(std::move(bytes), peer, tag + 1, comm_, progress);
   }
 
   std::optional<Message> try_receive(int source, int tag) override {
@@ -374,6 +372,14 @@ class MpiTransport final : public HostTransport {
       const float* row = rows + rank * count;
       for (std::size_t i = 0; i < count; ++i) out[i] = combine(out[i], row[i], op);
     }
+  }
+
+  // The thread that moves a send of so many bytes along, made for the first one; nullptr for
+  // messages that need none.
+  SendProgress* progress_for(std::size_t bytes) {
+    if (bytes <= eager_bytes) return nullptr;
+    if (!progress_) progress_ = std::make_unique<SendProgress>(comm_);
+    return progress_.get();
   }
 
   MPI_Comm comm_;

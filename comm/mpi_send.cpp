@@ -24,11 +24,13 @@ MpiSend::MpiSend(const TensorView& x, int peer, int tag, MPI_Comm comm, SendProg
   if (progress_ != nullptr) progress_->began();
 }
 
-MpiSend::MpiSend(Bytes bytes, int peer, int tag, MPI_Comm comm) : bytes_(std::move(bytes)) {
+MpiSend::MpiSend(Bytes bytes, int peer, int tag, MPI_Comm comm, SendProgress* progress)
+    : progress_(progress), bytes_(std::move(bytes)) {
   requests_.push_back(MPI_REQUEST_NULL);
   check_mpi(MPI_Isend(bytes_.data(), mpi_count(bytes_.size(), "send_bytes"), MPI_BYTE, peer, tag,
                       comm, &requests_.back()),
             "MPI_Isend");
+  if (progress_ != nullptr) progress_->began();
 }
 
 MpiSend::~MpiSend() {

@@ -29,10 +29,10 @@ int mpi_count(std::size_t bytes, const char* op);
 
 class MpiSend final : public PendingSend {
  public:
-  // A tensor, which lives until the send is done. `progress` may be null.
+  // A tensor, which lives until the send is done. `progress` is null for messages that need none.
   MpiSend(const TensorView& x, int peer, int tag, MPI_Comm comm, SendProgress* progress);
   // A byte message, which lives in this.
-  MpiSend(Bytes bytes, int peer, int tag, MPI_Comm comm);
+  MpiSend(Bytes bytes, int peer, int tag, MPI_Comm comm, SendProgress* progress);
   ~MpiSend() override;
   MpiSend(const MpiSend&) = delete;
   MpiSend& operator=(const MpiSend&) = delete;

@@ -1,6 +1,6 @@
-// MPI moves a large message between hosts only while its sender is inside MPI, so a stage that
-// computes would keep the next one waiting. While sends are under way, this thread enters MPI every
-// so often on the sender's behalf; at other times it sleeps.
+// MPI moves a large message only while its sender is inside MPI, so a rank that computes or waits
+// for its GPU would keep the receiver waiting. While sends are under way, this thread enters MPI
+// every so often on the sender's behalf; at other times it sleeps.
 #pragma once
 
 #include <mpi.h>
