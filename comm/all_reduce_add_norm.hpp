@@ -7,8 +7,8 @@
 
 namespace millrace {
 
-// x = sum over ranks of x; residual += x; out = norm(residual). All [tokens, hidden]; `x` is this
-// rank's partial sum and holds the full one afterwards. See add_norm() for dtypes.
+// residual += sum over ranks of x; out = norm(residual). All [tokens, hidden]; `x` is this rank's
+// partial sum, and scratch afterwards. See add_norm() for dtypes.
 void all_reduce_add_norm(const Comm& comm, const TensorView& out, const TensorView& residual,
                          const TensorView& x, const NormWeights& weights, Stream stream);
 

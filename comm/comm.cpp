@@ -4,6 +4,7 @@
 #include "kernels/base/buffer.hpp"
 #include "kernels/base/check.hpp"
 #include "kernels/base/dispatch.hpp"
+#include "kernels/norm.hpp"
 
 namespace millrace {
 
@@ -36,7 +37,9 @@ void check_tag(std::string_view op, int tag) {
 }  // namespace
 
 namespace cpu {
-std::unique_ptr<TensorTransport> make_device_transport(const Comm&, Device) { return nullptr; }
+std::unique_ptr<TensorTransport> make_device_transport(const Comm&, Device, const DeviceTraffic&) {
+  return nullptr;
+}
 }  // namespace cpu
 
 Comm::Comm(std::unique_ptr<HostTransport> host) : host_(std::move(host)) {
@@ -71,11 +74,15 @@ Comm Comm::subgroup(std::span<const int> ranks) const {
   return Comm(host_ && ranks.size() > 1 ? host_->subgroup(ranks) : nullptr);
 }
 
-void Comm::bind(Device device) {
+void Comm::bind(Device device, const DeviceTraffic& traffic) {
   device_ = device;
   device_transport_.reset();
   if (size_ == 1) return;
-  device_transport_ = MILLRACE_DISPATCH(device, make_device_transport, *this, device);
+  device_transport_ = MILLRACE_DISPATCH(device, make_device_transport, *this, device, traffic);
+}
+
+std::string Comm::describe_sums() const {
+  return device_transport_ ? device_transport_->describe_sums() : "";
 }
 
 std::string_view Comm::transport_name() const {
@@ -120,6 +127,16 @@ void Comm::all_reduce_max(const TensorView& x, Stream stream) const {
 }
 void Comm::all_reduce_min(const TensorView& x, Stream stream) const {
   reduce(x, ReduceOp::min, stream);
+}
+
+bool Comm::try_all_reduce_add_norm(const TensorView& out, const TensorView& residual,
+                                   const TensorView& x, const NormWeights& weights,
+                                   Stream stream) const {
+  if (size_ == 1 || x.empty() || x.device().is_cpu()) return false;
+  constexpr auto op = "all_reduce_add_norm";
+  const WaitingIn mark(op);
+  check_add_norm(op, out, residual, x, weights, stream);
+  return transport(x, op).all_reduce_add_norm(out, residual, x, weights, stream);
 }
 
 void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream) const {

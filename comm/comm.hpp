@@ -67,8 +67,12 @@ class Comm {
   // tell.
   std::vector<Route> routes() const;
 
+  // Which way sums in the bound device's memory take, by size, for the log. "" when there is only
+  // one.
+  std::string describe_sums() const;
+
   // Makes the communicator ready for memory of `device`; nothing to do for the CPU. Collective.
-  void bind(Device device);
+  void bind(Device device, const DeviceTraffic& traffic = {});
 
   // Tensors. All views are contiguous; a view of no elements is a no-op.
   //
@@ -78,6 +82,11 @@ class Comm {
   void all_reduce_sum(const TensorView& x, Stream stream) const;
   void all_reduce_max(const TensorView& x, Stream stream) const;
   void all_reduce_min(const TensorView& x, Stream stream) const;
+  // For all_reduce_add_norm() (comm/all_reduce_add_norm.hpp), which is the one to call:
+  // TensorTransport::all_reduce_add_norm, false when it was not done.
+  bool try_all_reduce_add_norm(const TensorView& out, const TensorView& residual,
+                               const TensorView& x, const NormWeights& weights,
+                               Stream stream) const;
   // out is `in` of rank 0, 1, ...: out.numel() == size() * in.numel(), same dtype. `in` may be this
   // rank's part of `out`.
   void all_gather(const TensorView& out, const TensorView& in, Stream stream) const;
@@ -123,10 +132,12 @@ class Comm {
 
 // The seam for device memory: the transport of `device` among the ranks of `comm`, made over it.
 namespace cpu {
-std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device);  // nullptr
+std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device,
+                                                       const DeviceTraffic& traffic);  // nullptr
 }
 namespace cuda {
-std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device);  // NCCL
+std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device,
+                                                       const DeviceTraffic& traffic);  // NCCL
 }
 
 inline std::span<const std::byte> as_bytes(std::string_view text) {

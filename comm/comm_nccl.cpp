@@ -11,8 +11,12 @@
 
 #include "comm/agree.hpp"
 #include "comm/hosts.hpp"
+#include "comm/measure_reduce_cuda.hpp"
 #include "comm/nccl_communicator.hpp"
 #include "comm/nccl_log.hpp"
+#include "comm/peer_channel.hpp"
+#include "comm/peer_memory.hpp"
+#include "comm/peer_reduce.hpp"
 #include "kernels/base/cuda_check.hpp"
 #include "kernels/base/error.hpp"
 
@@ -55,9 +59,9 @@ ncclRedOp_t reduction(ReduceOp op) {
 std::size_t count_of(const TensorView& x) { return static_cast<std::size_t>(x.numel()); }
 
 // NVLink multicast puts a host's GPUs out of service on some platforms when a job dies while it is
-// in use; it is off unless the environment asks for it.
-void settle_environment() {
-  setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/0);
+// in use; it is off unless the user asks for it, and where the environment forbids it.
+void settle_environment(bool multicast) {
+  if (!multicast) setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/1);
   NcclLog::instance().open();
 }
 
@@ -112,7 +116,61 @@ class NcclTransport : public TensorTransport {
   std::string_view name() const override { return "NCCL"; }
   std::vector<Route> routes() const override { return routes_; }
 
+  // Looks for peer memory, and measures when its kernels are worth it. Collective.
+  void choose_ways(const Comm& comm, Device device) {
+    chose_ways_ = true;
+    peer_memory_ =
+        PeerMemory::map(comm, device, peer_reduce_bytes(comm.size()), measured_.obstacle);
+    if (!peer_memory_) return;
+    const ReduceCalls calls{
+        .all_reduce = [this](ReduceWay way, const TensorView& x,
+                             Stream stream) { all_reduce_by(way, x, ReduceOp::sum, stream); },
+        .all_reduce_add_norm =
+            [this](ReduceWay way, const TensorView& out, const TensorView& residual,
+                   const TensorView& x, const NormWeights& weights, Stream stream) {
+              if (way == ReduceWay::nccl) {
+                all_reduce_by(way, x, ReduceOp::sum, stream);
+                cuda::add_norm(out, residual, x, weights, stream);
+              } else {
+                peer_all_reduce_add_norm(way, out, residual, x, weights, peer_memory_->peers(),
+                                         stream);
+              }
+            }};
+    measured_ = measure_reduce(comm, device, calls);
+  }
+
+  // Looks for peer memory to pass messages through. Collective.
+  void open_channel(const Comm& comm, Device device) {
+    std::string obstacle;  // then NCCL carries all messages
+    if (auto memory = PeerMemory::map(comm, device, PeerChannel::bytes(), obstacle)) {
+      channel_.emplace(std::move(memory));
+    }
+  }
+
+  std::string describe_sums() const override {
+    if (!chose_ways_) return "";
+    if (!measured_.obstacle.empty()) return "NCCL alone (" + measured_.obstacle + ")";
+    return measured_.plain.describe() + "; with a norm: " + measured_.with_norm.describe();
+  }
+
   void all_reduce(const TensorView& x, ReduceOp op, Stream stream) override {
+    const bool has_peers = peer_memory_ && peers_can_reduce(x, op);
+    all_reduce_by(has_peers ? measured_.plain.way(x.bytes()) : ReduceWay::nccl, x, op, stream);
+  }
+
+  bool all_reduce_add_norm(const TensorView& out, const TensorView& residual, const TensorView& x,
+                           const NormWeights& weights, Stream stream) override {
+    if (!peer_memory_ || !peers_can_reduce_add_norm(out, residual, x, weights)) return false;
+    const ReduceWay way = measured_.with_norm.way(x.bytes());
+    if (way == ReduceWay::nccl) return false;
+    peer_all_reduce_add_norm(way, out, residual, x, weights, peer_memory_->peers(), stream);
+    return true;
+  }
+
+  void all_reduce_by(ReduceWay way, const TensorView& x, ReduceOp op, Stream stream) {
+    if (way != ReduceWay::nccl) {
+      return peer_all_reduce(way, x, op, peer_memory_->peers(), stream);
+    }
     nccl_.run("all_reduce", [&](ncclComm_t comm) {
       return ncclAllReduce(x.data(), x.data(), count_of(x), data_type(x.dtype()), reduction(op),
                            comm, native(stream));
@@ -135,6 +193,10 @@ class NcclTransport : public TensorTransport {
 
   // In the stream's order, so there is nothing to wait for on the host.
   std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream stream) override {
+    if (channel_ && channel_->sends_to(peer)) {
+      channel_->send(x, stream);
+      return nullptr;
+    }
     nccl_.run("send", [&](ncclComm_t comm) {
       return ncclSend(x.data(), count_of(x), data_type(x.dtype()), peer, comm, native(stream));
     });
@@ -142,14 +204,27 @@ class NcclTransport : public TensorTransport {
   }
 
   void recv(const TensorView& x, int peer, Stream stream) override {
+    if (channel_ && channel_->receives_from(peer)) return channel_->receive(x, stream);
     nccl_.run("recv", [&](ncclComm_t comm) {
       return ncclRecv(x.data(), count_of(x), data_type(x.dtype()), peer, comm, native(stream));
     });
   }
 
-  // Both in one group: two ranks that send to each other would otherwise each wait for the other.
   void send_recv(const TensorView& out, int to, const TensorView& in, int from,
                  Stream stream) override {
+    const TensorView none;
+    const bool out_by_channel = channel_ && channel_->sends_to(to);
+    const bool in_by_channel = channel_ && channel_->receives_from(from);
+    if (channel_) {
+      channel_->send_receive(out_by_channel ? out : none, in_by_channel ? in : none, stream);
+    }
+    exchange(out_by_channel ? none : out, to, in_by_channel ? none : in, from, stream);
+  }
+
+ private:
+  // Both in one group: two ranks that send to each other would otherwise each wait for the other.
+  void exchange(const TensorView& out, int to, const TensorView& in, int from, Stream stream) {
+    if (out.empty() && in.empty()) return;
     nccl_.run("send_recv", [&](ncclComm_t comm) {
       ncclGroupStart();
       const ncclResult_t sent = out.empty()
@@ -167,17 +242,21 @@ class NcclTransport : public TensorTransport {
     });
   }
 
- private:
   std::size_t log_begin_;
   NcclCommunicator nccl_;
   std::vector<Route> routes_;
+  std::unique_ptr<PeerMemory> peer_memory_;  // none where GPUs cannot reach each other's memory
+  MeasuredReduce measured_;
+  bool chose_ways_ = false;
+  std::optional<PeerChannel> channel_;
 };
 
 }  // namespace
 
 std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device device,
+                                                     const DeviceTraffic& traffic,
                                                      const NcclLimits& limits) {
-  settle_environment();
+  settle_environment(traffic.multicast);
   wait_for_arrivals(comm, limits.arrival_seconds);
   ncclUniqueId id{};
   Bytes bytes;
@@ -192,15 +271,19 @@ std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device de
   });
   comm.broadcast_bytes(bytes, 0);
   std::memcpy(&id, bytes.data(), sizeof(id));
-  return agree(comm, [&] {
-    auto transport = std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds);
-    transport->connect(comm.rank(), comm.size(), device, limits.init_seconds);
-    return std::unique_ptr<TensorTransport>(std::move(transport));
+  auto transport = agree(comm, [&] {
+    auto made = std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds);
+    made->connect(comm.rank(), comm.size(), device, limits.init_seconds);
+    return made;
   });
+  if (traffic.sums) transport->choose_ways(comm, device);
+  if (traffic.messages) transport->open_channel(comm, device);
+  return transport;
 }
 
-std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device) {
-  return make_nccl_transport(comm, device, NcclLimits());
+std::unique_ptr<TensorTransport> make_device_transport(const Comm& comm, Device device,
+                                                       const DeviceTraffic& traffic) {
+  return make_nccl_transport(comm, device, traffic, NcclLimits());
 }
 
 }  // namespace millrace::cuda

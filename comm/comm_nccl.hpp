@@ -17,6 +17,7 @@ struct NcclLimits {
 // its own. Throws UserError that names the ranks that did not arrive, or on every rank
 // what NCCL said.
 std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device device,
+                                                     const DeviceTraffic& traffic,
                                                      const NcclLimits& limits);
 
 }  // namespace millrace::cuda

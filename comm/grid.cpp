@@ -82,9 +82,9 @@ Grid::Grid(const Comm& world, const GridShape& shape) : shape_(shape) {
   node_ = world_.split_by_host();
 }
 
-void Grid::bind(Device device) {
-  tensor_.bind(device);
-  pipeline_.bind(device);
+void Grid::bind(Device device, bool multicast) {
+  tensor_.bind(device, {.sums = true, .multicast = multicast});
+  pipeline_.bind(device, {.messages = true, .multicast = multicast});
 }
 
 const Comm& Grid::leaders() const {

@@ -48,8 +48,8 @@ class Grid {
   Grid(const Comm& world, const GridShape& shape);
 
   // Makes the communicators that carry activations, tensor() and pipeline(), ready for memory of
-  // `device`. Collective over the world.
-  void bind(Device device);
+  // `device`; `multicast` lets NVLink switches add (NVLS). Collective over the world.
+  void bind(Device device, bool multicast = false);
 
   const GridShape& shape() const { return shape_; }
   const GridCoordinates& coordinates() const { return coordinates_; }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "comm/reduce_way.hpp"
 #include "kernels/base/stream.hpp"
 #include "kernels/base/tensor.hpp"
 
@@ -19,7 +20,15 @@ namespace millrace {
 
 using Bytes = std::vector<std::byte>;
 
-enum class ReduceOp : std::uint8_t { sum, min, max };
+struct NormWeights;  // kernels/norm.hpp
+
+// What a communicator is to carry in a device's memory besides what it always can: what is asked
+// for here takes memory, and sums some tenths of a second of measuring.
+struct DeviceTraffic {
+  bool sums = false;       // all-reduces by the fastest way
+  bool messages = false;   // to the next rank, past a receiver that is not there yet
+  bool multicast = false;  // NCCL may let the NVLink switches add (NVLS)
+};
 
 // A message as it arrived.
 struct Message {
@@ -52,6 +61,14 @@ class TensorTransport {
   // does not tell.
   virtual std::vector<Route> routes() const { return {}; }
   virtual void all_reduce(const TensorView& x, ReduceOp op, Stream stream) = 0;
+  // residual += sum of x over ranks, out = norm(residual), in one go; x is left in any state. False
+  // when it is not to be had, or not worth it for this size: then nothing was done.
+  virtual bool all_reduce_add_norm(const TensorView&, const TensorView&, const TensorView&,
+                                   const NormWeights&, Stream) {
+    return false;
+  }
+  // For the log: which way sums take, by size. "" when there is only one.
+  virtual std::string describe_sums() const { return ""; }
   virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;
   virtual void broadcast(const TensorView& x, int root, Stream stream) = 0;
   // nullptr: the send is already done, or is ordered by the stream.

@@ -31,13 +31,17 @@ void norm(const LinearInput& out, const TensorView& x, const NormWeights& weight
   MILLRACE_DISPATCH(stream.device, norm, out, x, weights, stream);
 }
 
-void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
-              const NormWeights& weights, Stream stream) {
-  constexpr auto op = "add_norm";
+void check_add_norm(const char* op, const LinearInput& out, const TensorView& residual,
+                    const TensorView& x, const NormWeights& weights, Stream stream) {
   check_norm(op, out, x, weights, stream);
   check_tensor(op, "residual", residual, x.dtype(), {x.size(0), x.size(1)});
   check_activation(op, "residual", residual, {-1, -1});
   check_device(op, stream, {{"residual", residual}});
+}
+
+void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
+              const NormWeights& weights, Stream stream) {
+  check_add_norm("add_norm", out, residual, x, weights, stream);
   if (x.numel() == 0) return;
   MILLRACE_DISPATCH(stream.device, add_norm, out, residual, x, weights, stream);
 }

@@ -34,6 +34,11 @@ void norm(const LinearInput& out, const TensorView& x, const NormWeights& weight
 void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
               const NormWeights& weights, Stream stream);
 
+// Throws ShapeError naming `op` unless the arguments fit add_norm(): for ops that are joined with
+// it (comm/all_reduce_add_norm.hpp).
+void check_add_norm(const char* op, const LinearInput& out, const TensorView& residual,
+                    const TensorView& x, const NormWeights& weights, Stream stream);
+
 // residual += x; both [tokens, hidden].
 void add(const TensorView& residual, const TensorView& x, Stream stream);
 

@@ -2,47 +2,19 @@
 // memory is read once and written once; any other row is read again from memory.
 #include "kernels/base/cuda_map.cuh"
 #include "kernels/norm.hpp"
-#include "kernels/quantize_cuda.cuh"
+#include "kernels/norm_rows_cuda.cuh"
 
 namespace millrace::cuda {
 namespace {
 
-template <typename T>
-struct NormArgs {
-  Rows<T> out;              // unless quantized
-  QuantizedRows quantized;  // of kernels that quantize
-  Rows<T> residual;         // data is nullptr without the sum
-  Rows<const T> x;
-  const T* weight;
-  const T* bias;  // nullptr for none
-  int hidden;
-  float eps;
-  float weight_offset;
-};
-
-// Mean (0 for rms) and reciprocal deviation of a row, from its sum and a function that sums squares
-// around a mean.
-template <NormKind kind, typename SquaresAround>
-__device__ float2 row_moments(float sum, SquaresAround&& squares_around, int hidden, float eps,
-                              float* scratch) {
-  const float count = static_cast<float>(hidden);
-  const float mean = kind == NormKind::layer ? block_sum(sum, scratch) / count : 0.0F;
-  const float squares = block_sum(squares_around(mean), scratch);
-  return {mean, 1.0F / sqrtf(squares / count + eps)};
-}
-
-// A thread that holds many packs needs many registers, so fewer of them fit a block.
-constexpr int max_threads(int packs) { return packs > 2 ? 512 : 1024; }
-
 // packs: how many packs of a row one thread holds.
 template <typename T, NormKind kind, bool quantize, int packs>
-__global__ void __launch_bounds__(max_threads(packs)) norm_in_registers(NormArgs<T> args) {
+__global__ void __launch_bounds__(max_norm_threads(packs)) norm_in_registers(NormArgs<T> args) {
   constexpr int width = pack_width<T>();
   __shared__ float scratch[warp_size];
   const std::int64_t row = blockIdx.x;
   const int pack_count = args.hidden / width;
   const T* x = args.x.row(row);
-  T* residual = args.residual.data == nullptr ? nullptr : args.residual.row(row);
 
   Pack<T, width> held[packs];
 #pragma unroll
@@ -50,60 +22,7 @@ __global__ void __launch_bounds__(max_threads(packs)) norm_in_registers(NormArgs
     const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
     if (index < pack_count) held[p] = load_pack<T, width>(x + index * width);
   }
-  float sum = 0;
-#pragma unroll
-  for (int p = 0; p < packs; ++p) {
-    const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
-    if (index >= pack_count) continue;
-    if (residual != nullptr) {
-      const Pack<T, width> before = load_pack<T, width>(residual + index * width);
-#pragma unroll
-      for (int i = 0; i < width; ++i) {
-        held[p].values[i] = from_float<T>(to_float(before.values[i]) + to_float(held[p].values[i]));
-      }
-      store_pack(residual + index * width, held[p]);
-    }
-    if constexpr (kind == NormKind::layer) {
-#pragma unroll
-      for (int i = 0; i < width; ++i) sum += to_float(held[p].values[i]);
-    }
-  }
-
-  const auto squares_around = [&](float mean) {
-    float squares = 0;
-#pragma unroll
-    for (int p = 0; p < packs; ++p) {
-      const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
-      if (index >= pack_count) continue;
-#pragma unroll
-      for (int i = 0; i < width; ++i) {
-        const float difference = to_float(held[p].values[i]) - mean;
-        squares += difference * difference;
-      }
-    }
-    return squares;
-  };
-  const float2 moments = row_moments<kind>(sum, squares_around, args.hidden, args.eps, scratch);
-
-  [[maybe_unused]] float y[packs][width] = {};
-#pragma unroll
-  for (int p = 0; p < packs; ++p) {
-    const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
-    if (index >= pack_count) continue;
-    const Pack<T, width> weight = load_pack<T, width>(args.weight + index * width);
-    Pack<T, width> bias;
-    if (args.bias != nullptr) bias = load_pack<T, width>(args.bias + index * width);
-    Pack<T, width> result;
-#pragma unroll
-    for (int i = 0; i < width; ++i) {
-      y[p][i] = (to_float(held[p].values[i]) - moments.x) * moments.y *
-                (to_float(weight.values[i]) + args.weight_offset);
-      if (args.bias != nullptr) y[p][i] += to_float(bias.values[i]);
-      result.values[i] = from_float<T>(y[p][i]);
-    }
-    if constexpr (!quantize) store_pack(args.out.row(row) + index * width, result);
-  }
-  if constexpr (quantize) quantize_row(args.quantized, row, args.hidden, y, scratch);
+  add_norm_held<kind, quantize>(held, args, row, scratch);
 }
 
 // Any width and alignment. Each thread reads back only what it wrote itself, so out may be x or
@@ -152,24 +71,21 @@ __global__ void norm_from_memory(NormArgs<T> args) {
 template <typename T, NormKind kind, bool quantize>
 void launch(const NormArgs<T>& args, std::int64_t rows, bool packed, cudaStream_t stream) {
   constexpr int width = pack_width<T>();
-  constexpr int max_packs = 8;
   const auto grid = static_cast<unsigned>(rows);
   const int pack_count = args.hidden / width;
-  if (!packed || args.hidden % width != 0 || pack_count > max_packs * max_threads(max_packs)) {
+  if (!packed || args.hidden % width != 0 ||
+      pack_count > max_norm_packs * max_norm_threads(max_norm_packs)) {
     norm_from_memory<T, kind, quantize><<<grid, 256, 0, stream>>>(args);
     return check_launch("norm_from_memory");
   }
-  // Two packs a thread keep enough loads in flight with few registers; more only for very long
-  // rows.
-  const int packs = pack_count <= 64 ? 1 : pack_count <= 2048 ? 2 : max_packs;
-  const auto threads =
-      static_cast<unsigned>(ceil_div(ceil_div(pack_count, packs), warp_size) * warp_size);
+  const int packs = norm_packs(pack_count);
+  const unsigned threads = norm_threads(pack_count);
   if (packs == 1) {
     norm_in_registers<T, kind, quantize, 1><<<grid, threads, 0, stream>>>(args);
   } else if (packs == 2) {
     norm_in_registers<T, kind, quantize, 2><<<grid, threads, 0, stream>>>(args);
   } else {
-    norm_in_registers<T, kind, quantize, max_packs><<<grid, threads, 0, stream>>>(args);
+    norm_in_registers<T, kind, quantize, max_norm_packs><<<grid, threads, 0, stream>>>(args);
   }
   check_launch("norm_in_registers");
 }
@@ -183,15 +99,7 @@ void normalise(const LinearInput& out, const TensorView* residual, const TensorV
                       rows_are_packed(weights.weight) && rows_are_packed(weights.bias);
   with_float_type("norm", x.dtype(), [&](auto element) {
     using T = decltype(element);
-    const NormArgs<T> args{quantize ? Rows<T>{nullptr, 0} : rows_of<T>(out.values),
-                           quantize ? quantized_rows(out) : QuantizedRows{},
-                           residual == nullptr ? Rows<T>{nullptr, 0} : rows_of<T>(*residual),
-                           rows_of<const T>(x),
-                           static_cast<const T*>(weights.weight.data()),
-                           static_cast<const T*>(weights.bias.data()),
-                           static_cast<int>(x.size(1)),
-                           weights.eps,
-                           weights.weight_offset};
+    const NormArgs<T> args = norm_args<T>(out, residual, x, weights);
     const auto launch_kind = [&](auto kind) {
       if (quantize) {
         launch<T, kind.value, true>(args, x.size(0), packed, native(stream));

@@ -353,6 +353,10 @@ std::vector<Flag> engine_flags(EngineConfig& config) {
       {group, "gpu-memory-utilization", "", Kind::value, "FRACTION", "0.92",
        "Part of each GPU's memory that the run may use.",
        [&config](const FlagValue& value) { config.gpu_memory_utilization = value.real(0.01, 1); }},
+      {group, "nvls", "", Kind::toggle, "", "",
+       "Let NCCL use NVLink multicast (NVLS). Off, because a job that dies while it is in use can "
+       "put a host's GPUs out of service.",
+       into(config.nvls)},
   };
 }
 

@@ -59,6 +59,7 @@ struct EngineConfig {
   int block_size = 0;                                 // tokens in one KV block
   std::optional<std::int64_t> kv_cache_memory_bytes;  // per rank; unset: from the memory there is
   double gpu_memory_utilization = 0;  // fraction of a GPU's memory that the run may use
+  bool nvls = false;                  // NCCL may use NVLink multicast
 };
 
 // What the sampling flags set; what is unset falls to generation_config.json, then to

@@ -194,6 +194,7 @@ void write_report(const Object& file, const Report& report) {
   const Object topology = hdf5::create_group(file, "topology");
   write_table(hdf5::create_group(topology, "ranks"), report.ranks);
   write_table(hdf5::create_group(topology, "links"), report.links);
+  if (!report.gpu_sums.empty()) hdf5::write_attribute(topology, "gpu_sums", report.gpu_sums);
 
   const Object cache = hdf5::create_group(file, "kv_cache");
   write_table(cache, report.kv_cache.ranks);
@@ -228,6 +229,9 @@ Report read_report(const Object& file) {
   const Object topology = hdf5::open_group(file, "topology");
   report.ranks = read_table<RankRow>(hdf5::open_group(topology, "ranks"));
   report.links = read_table<LinkRow>(hdf5::open_group(topology, "links"));
+  if (hdf5::has_attribute(topology, "gpu_sums")) {
+    report.gpu_sums = hdf5::read_text_attribute(topology, "gpu_sums");
+  }
 
   const Object cache = hdf5::open_group(file, "kv_cache");
   KvCacheReport& kv = report.kv_cache;

@@ -96,6 +96,7 @@ struct Report {
   std::vector<std::pair<std::string, std::string>> config;  // flag, value; repeated flags repeat
   std::vector<RankRow> ranks;
   std::vector<LinkRow> links;
+  std::string gpu_sums;  // which way tensor parallel sums take, by size; "" when there is one way
   KvCacheReport kv_cache;
   std::vector<TimelineRow> timeline;
   Summary summary;

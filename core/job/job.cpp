@@ -85,7 +85,11 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
 
   log_info("{}", plan.explanation);
   Grid grid(world, plan.grid.shape);
-  grid.bind(plan.device);
+  grid.bind(plan.device, config.engine.nvls);
+  report.gpu_sums = grid.tensor().describe_sums();
+  if (!report.gpu_sums.empty()) {
+    log_info("sums over {} GPUs: {}", grid.tensor().size(), report.gpu_sums);
+  }
   const std::vector<GridLink> links = check_links(grid, plan.device, config.links);
   set_threads(grid);
 

@@ -1,11 +1,15 @@
 // NCCL against MPI: every operation on device memory gives what the host's gives for the same
 // values. Needs a GPU for every rank.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include <memory>
 #include <numeric>
 #include <vector>
 
+#include "comm/all_reduce_add_norm.hpp"
+#include "comm/comm_nccl.hpp"
 #include "comm/environment.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 namespace {
@@ -29,13 +33,13 @@ class NcclTest : public ::testing::Test {
     return owned->stream();
   }
   static Comm& bound() {
-    static Comm comm = [] {
-      Comm made = world().duplicate();
-      made.bind(device());
-      return made;
-    }();
-    return comm;
+    if (!bound_) {
+      bound_ = std::make_unique<Comm>(world().duplicate());
+      bound_->bind(device(), {.sums = true});
+    }
+    return *bound_;
   }
+  static void TearDownTestSuite() { bound_.reset(); }
 
   template <typename T>
   static Tensor on_gpu(DType dtype, const std::vector<T>& values) {
@@ -59,6 +63,9 @@ class NcclTest : public ::testing::Test {
     }
     return values;
   }
+
+ private:
+  static inline std::unique_ptr<Comm> bound_;
 };
 
 const std::size_t sizes[] = {1, 3, 1000, 65'537, 1 << 20};
@@ -124,11 +131,52 @@ TEST_F(NcclTest, MessagesGoAroundARingAndAlongAChain) {
   }
 }
 
-TEST_F(NcclTest, PartsOfABoundCommunicatorAreBoundToo) {
-  const Comm half = bound().split(world().rank() % 2, world().rank());
-  const Tensor x = on_gpu(DType::f32, std::vector<float>{1});
-  half.all_reduce_sum(x, stream());
-  EXPECT_EQ(on_host<float>(x), std::vector<float>{static_cast<float>(half.size())});
+// Before NCCL or a GPU is touched.
+TEST(NcclArrival, NamesTheRanksThatDidNotCome) {
+  const Environment environment;
+  const Comm comm = environment.world().duplicate();
+  if (comm.size() == 1) GTEST_SKIP() << "one rank waits for nobody";
+  if (comm.rank() == 0) {
+    std::string missing = "1";
+    for (int rank = 2; rank < comm.size(); ++rank) missing += ", " + std::to_string(rank);
+    EXPECT_THAT(
+        [&] {
+          cuda::make_nccl_transport(comm, Device::cuda(0), {},
+                                    {.arrival_seconds = 0.2, .init_seconds = 1});
+        },
+        ::testing::ThrowsMessage<UserError>(
+            ::testing::HasSubstr("rank " + missing + " of the " + std::to_string(comm.size()))));
+  }
+  comm.barrier();
+}
+
+TEST_F(NcclTest, SumsSayWhichWayTheyTake) {
+  EXPECT_EQ(bound().describe_sums().empty(), world().size() == 1);
+}
+
+// Shapes that any way may serve, and one that only NCCL does.
+TEST_F(NcclTest, SumsJoinedWithTheNormAreThoseOfBothApart) {
+  for (const std::int64_t hidden : {1026, 4096}) {
+    for (const std::int64_t tokens : {1, 40, 3000}) {
+      const auto count = static_cast<std::size_t>(tokens * hidden);
+      const auto rows = [&](int seed) { return on_gpu(DType::f32, numbers(count, seed)); };
+      const auto as_rows = [&](const Tensor& flat) { return flat->reshape({tokens, hidden}); };
+      const Tensor weight = on_gpu(DType::f32, numbers(static_cast<std::size_t>(hidden), 5));
+      NormWeights norm;
+      norm.weight = weight;
+      const Tensor x = rows(world().rank());
+      const Tensor residual = rows(50);
+      const Tensor out = rows(51);
+      all_reduce_add_norm(bound(), as_rows(out), as_rows(residual), as_rows(x), norm, stream());
+      const Tensor x_apart = rows(world().rank());
+      const Tensor residual_apart = rows(50);
+      const Tensor out_apart = rows(51);
+      bound().all_reduce_sum(x_apart, stream());
+      add_norm(as_rows(out_apart), as_rows(residual_apart), as_rows(x_apart), norm, stream());
+      EXPECT_EQ(on_host<float>(residual), on_host<float>(residual_apart)) << hidden;
+      EXPECT_EQ(on_host<float>(out), on_host<float>(out_apart)) << hidden;
+    }
+  }
 }
 
 }  // namespace

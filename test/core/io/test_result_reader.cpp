@@ -26,6 +26,7 @@ Report sample_report() {
     report.kv_cache.ranks.push_back({rank, 0, 1000, 200, 5000 + rank, 10, 500});
   }
   report.links.push_back({"tensor", 0, 1, "SHM", 0.5, 12.5});
+  report.gpu_sums = "words up to 8 KiB, then NCCL";
   report.kv_cache.block_size = 16;
   report.kv_cache.max_model_len = 2048;
   report.kv_cache.preemptions = 3;
@@ -77,6 +78,7 @@ TEST_F(ResultFiles, GiveBackTheReport) {
     EXPECT_EQ(report.ranks[3].tensor, 1);
     ASSERT_EQ(report.links.size(), 1U);
     EXPECT_EQ(report.links[0].transport, "SHM");
+    EXPECT_EQ(report.gpu_sums, "words up to 8 KiB, then NCCL");
     EXPECT_DOUBLE_EQ(report.links[0].latency_microseconds, 0.5);
     EXPECT_DOUBLE_EQ(report.links[0].gigabytes_per_second, 12.5);
     ASSERT_EQ(report.kv_cache.ranks.size(), 4U);

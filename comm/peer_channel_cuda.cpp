@@ -1,0 +1,53 @@
+#include "comm/peer_channel.hpp"
+
+#include <algorithm>
+
+#include "comm/peer_channel_kernels.hpp"
+
+namespace millrace::cuda {
+namespace {
+
+std::size_t pieces_of(const TensorView& x) {
+  return (x.bytes() + channel_piece_bytes - 1) / channel_piece_bytes;
+}
+
+std::byte* begin_of(const TensorView& x, std::size_t piece) {
+  return static_cast<std::byte*>(x.data()) + piece * channel_piece_bytes;
+}
+
+std::size_t bytes_of(const TensorView& x, std::size_t piece) {
+  return std::min(channel_piece_bytes, x.bytes() - piece * channel_piece_bytes);
+}
+
+}  // namespace
+
+std::size_t PeerChannel::bytes() { return channel_bytes(); }
+
+void PeerChannel::send(const TensorView& x, Stream stream) {
+  for (std::size_t piece = 0; piece < pieces_of(x); ++piece) send_piece(x, piece, stream);
+}
+
+void PeerChannel::receive(const TensorView& x, Stream stream) {
+  for (std::size_t piece = 0; piece < pieces_of(x); ++piece) receive_piece(x, piece, stream);
+}
+
+void PeerChannel::send_receive(const TensorView& out, const TensorView& in, Stream stream) {
+  const std::size_t pieces = std::max(pieces_of(out), pieces_of(in));
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    if (piece < pieces_of(out)) send_piece(out, piece, stream);
+    if (piece < pieces_of(in)) receive_piece(in, piece, stream);
+  }
+}
+
+void PeerChannel::send_piece(const TensorView& x, std::size_t piece, Stream stream) {
+  ++sent_;
+  send_channel_piece(begin_of(x, piece), bytes_of(x, piece), sent_, memory_->peers(), stream);
+}
+
+void PeerChannel::receive_piece(const TensorView& x, std::size_t piece, Stream stream) {
+  ++received_;
+  receive_channel_piece(begin_of(x, piece), bytes_of(x, piece), received_, memory_->peers(),
+                        stream);
+}
+
+}  // namespace millrace::cuda
