@@ -37,7 +37,7 @@ class ResultTools : public testing::Test {
     report.config = {{"model", "a model"}};
     report.kv_cache.block_size = 16;
     for (std::int32_t rank = 0; rank < 2; ++rank) {
-      report.ranks.push_back({rank, "host" + std::to_string(rank), "cpu", 0, 0, rank, 0, 4});
+      report.ranks.push_back({rank, "host" + std::to_string(rank), "cpu", 0, 0, rank, 0, 4, ""});
       report.kv_cache.ranks.push_back({rank, 0, 1, 1, 1, 1, 500});
     }
     for (const auto& output : {hdf5_, json_lines_}) {
