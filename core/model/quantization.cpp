@@ -4,11 +4,12 @@
 
 #include <algorithm>
 #include <optional>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/text/regex.hpp"
+#include "kernels/base/error.hpp"
 #include "kernels/linear_input.hpp"
 
 namespace millrace {
@@ -44,22 +45,20 @@ std::string_view module_of(std::string_view tensor) { return tensor.substr(0, te
 // prefix, or the last part of it, or a regular expression that its name begins with.
 bool names_module(const Config& config, const std::string& entry, std::string_view module,
                   const std::vector<std::string>& prefixes) {
-  constexpr std::size_t longest_expression = 256;
   if (!entry.starts_with("re:")) {
     return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
       const std::string full = prefix + std::string(module);
       return full == entry || full.ends_with("." + entry) || full.starts_with(entry + ".");
     });
   }
-  if (entry.size() > longest_expression) config.fail("ignore", "an expression is too long");
   try {
-    const std::regex expression(entry.substr(3));
+    const text::Regex expression(entry.substr(3));
     return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
-      return std::regex_search(prefix + std::string(module), expression,
-                               std::regex_constants::match_continuous);
+      const auto match = expression.find(prefix + std::string(module), 0);
+      return match && match->begin == 0;
     });
-  } catch (const std::regex_error&) {
-    config.fail("ignore", "it holds an expression that cannot be read");
+  } catch (const UserError& error) {
+    config.fail("ignore", error.what());
   }
 }
 
