@@ -10,6 +10,8 @@ namespace {
 // packs: how many packs of a row one thread holds.
 template <typename T, NormKind kind, bool quantize, int packs>
 __global__ void __launch_bounds__(max_norm_threads(packs)) norm_in_registers(NormArgs<T> args) {
+  allow_next();
+  wait_for_previous();
   constexpr int width = pack_width<T>();
   __shared__ float scratch[warp_size];
   const std::int64_t row = blockIdx.x;
@@ -29,6 +31,8 @@ __global__ void __launch_bounds__(max_norm_threads(packs)) norm_in_registers(Nor
 // residual.
 template <typename T, NormKind kind, bool quantize>
 __global__ void norm_from_memory(NormArgs<T> args) {
+  allow_next();
+  wait_for_previous();
   __shared__ float scratch[warp_size];
   const std::int64_t row = blockIdx.x;
   const T* x = args.x.row(row);
@@ -69,25 +73,21 @@ __global__ void norm_from_memory(NormArgs<T> args) {
 }
 
 template <typename T, NormKind kind, bool quantize>
-void launch(const NormArgs<T>& args, std::int64_t rows, bool packed, cudaStream_t stream) {
+void launch(const NormArgs<T>& args, std::int64_t rows, bool packed, Stream stream) {
   constexpr int width = pack_width<T>();
   const auto grid = static_cast<unsigned>(rows);
   const int pack_count = args.hidden / width;
   if (!packed || args.hidden % width != 0 ||
       pack_count > max_norm_packs * max_norm_threads(max_norm_packs)) {
-    norm_from_memory<T, kind, quantize><<<grid, 256, 0, stream>>>(args);
-    return check_launch("norm_from_memory");
+    return launch_early("norm_from_memory", norm_from_memory<T, kind, quantize>, {grid, 256},
+                        stream, args);
   }
   const int packs = norm_packs(pack_count);
   const unsigned threads = norm_threads(pack_count);
-  if (packs == 1) {
-    norm_in_registers<T, kind, quantize, 1><<<grid, threads, 0, stream>>>(args);
-  } else if (packs == 2) {
-    norm_in_registers<T, kind, quantize, 2><<<grid, threads, 0, stream>>>(args);
-  } else {
-    norm_in_registers<T, kind, quantize, max_norm_packs><<<grid, threads, 0, stream>>>(args);
-  }
-  check_launch("norm_in_registers");
+  const auto kernel = packs == 1   ? norm_in_registers<T, kind, quantize, 1>
+                      : packs == 2 ? norm_in_registers<T, kind, quantize, 2>
+                                   : norm_in_registers<T, kind, quantize, max_norm_packs>;
+  launch_early("norm_in_registers", kernel, {grid, threads}, stream, args);
 }
 
 void normalise(const LinearInput& out, const TensorView* residual, const TensorView& x,
@@ -102,9 +102,9 @@ void normalise(const LinearInput& out, const TensorView* residual, const TensorV
     const NormArgs<T> args = norm_args<T>(out, residual, x, weights);
     const auto launch_kind = [&](auto kind) {
       if (quantize) {
-        launch<T, kind.value, true>(args, x.size(0), packed, native(stream));
+        launch<T, kind.value, true>(args, x.size(0), packed, stream);
       } else {
-        launch<T, kind.value, false>(args, x.size(0), packed, native(stream));
+        launch<T, kind.value, false>(args, x.size(0), packed, stream);
       }
     };
     if (weights.kind == NormKind::rms) {

@@ -1,6 +1,7 @@
 // Writing a row of floats as fp8 with scales, from a kernel that has one block on the row.
 #pragma once
 
+#include "kernels/base/cuda_launch.cuh"
 #include "kernels/base/cuda_types.cuh"
 #include "kernels/linear_input.hpp"
 
@@ -141,6 +142,8 @@ __device__ void quantize_row_from(const QuantizedRows& out, std::int64_t row, in
 template <int width, int packs, typename Functor>
 __global__ void __launch_bounds__(packs > 2 ? 512 : 1024)
     quantize_in_registers(Functor functor, QuantizedRows out, int columns) {
+  allow_next();
+  wait_for_previous();
   __shared__ float scratch[warp_size];
   const std::int64_t row = blockIdx.x;
   float y[packs][width] = {};
@@ -154,6 +157,8 @@ __global__ void __launch_bounds__(packs > 2 ? 512 : 1024)
 
 template <typename Functor>
 __global__ void quantize_from_memory(Functor functor, QuantizedRows out, int columns) {
+  allow_next();
+  wait_for_previous();
   __shared__ float scratch[warp_size];
   const auto value = [&](int i) {
     float y[1];
@@ -175,19 +180,15 @@ void quantize_map(const char* op, const Functor& functor, const LinearInput& out
   const QuantizedRows to = quantized_rows(out);
   const int pack_count = columns / width;
   if (!packed || !takes_packs(out) || columns % width != 0 || pack_count > max_packs * 512) {
-    quantize_from_memory<<<grid, 256, 0, native(stream)>>>(functor, to, columns);
-    return check_launch(op);
+    return launch_early(op, quantize_from_memory<Functor>, {grid, 256}, stream, functor, to,
+                        columns);
   }
   const int packs = pack_count <= 2048 ? 2 : max_packs;
   const auto threads =
       static_cast<unsigned>(ceil_div(ceil_div(pack_count, packs), warp_size) * warp_size);
-  if (packs == 2) {
-    quantize_in_registers<width, 2><<<grid, threads, 0, native(stream)>>>(functor, to, columns);
-  } else {
-    quantize_in_registers<width, max_packs>
-        <<<grid, threads, 0, native(stream)>>>(functor, to, columns);
-  }
-  check_launch(op);
+  const auto kernel = packs == 2 ? quantize_in_registers<width, 2, Functor>
+                                 : quantize_in_registers<width, max_packs, Functor>;
+  launch_early(op, kernel, {grid, threads}, stream, functor, to, columns);
 }
 
 }  // namespace millrace::cuda

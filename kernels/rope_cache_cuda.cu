@@ -4,6 +4,7 @@
 // first half and the 16 bytes of the second half that they rotate with; it needs rotary_dim =
 // head_dim (or none) and a head of whole packs. Any other head is the work of one warp, element by
 // element.
+#include "kernels/base/cuda_launch.cuh"
 #include "kernels/base/cuda_types.cuh"
 #include "kernels/rope_cache.hpp"
 
@@ -62,6 +63,8 @@ constexpr int heads_a_thread = 4;
 template <typename T, typename Cache, bool normed>
 __global__ void __launch_bounds__(256)
     qkv_packed(QkvArgs<T, Cache> args, int lanes, int groups, int tokens) {
+  allow_next();
+  wait_for_previous();
   constexpr int width = pack_width<T>();
   const int thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int lane = thread % lanes;
@@ -149,6 +152,8 @@ __global__ void __launch_bounds__(256)
 // their way to the cache; queries in place, each pair by the lane that reads it.
 template <typename T, typename Cache>
 __global__ void qkv_by_element(QkvArgs<T, Cache> args) {
+  allow_next();
+  wait_for_previous();
   const std::int64_t token = blockIdx.y;
   const int head =
       static_cast<int>((blockIdx.x * blockDim.x + threadIdx.x) / static_cast<unsigned>(warp_size));
@@ -194,7 +199,7 @@ __global__ void qkv_by_element(QkvArgs<T, Cache> args) {
 }
 
 template <typename T, typename Cache>
-void launch(const QkvArgs<T, Cache>& args, std::int64_t tokens, bool packed, cudaStream_t stream) {
+void launch(const QkvArgs<T, Cache>& args, std::int64_t tokens, bool packed, Stream stream) {
   constexpr int threads = 256;
   const int all_heads = args.heads + 2 * args.kv_heads;
   const int lanes = args.head_dim / (2 * pack_width<T>());
@@ -206,17 +211,12 @@ void launch(const QkvArgs<T, Cache>& args, std::int64_t tokens, bool packed, cud
     const auto groups = static_cast<int>(ceil_div(all_heads, heads_a_thread));
     const auto grid = static_cast<unsigned>(ceil_div(tokens * groups * lanes, threads));
     const auto count = static_cast<int>(tokens);
-    if (normed) {
-      qkv_packed<T, Cache, true><<<grid, threads, 0, stream>>>(args, lanes, groups, count);
-    } else {
-      qkv_packed<T, Cache, false><<<grid, threads, 0, stream>>>(args, lanes, groups, count);
-    }
-    return check_launch("qkv_packed");
+    const auto kernel = normed ? qkv_packed<T, Cache, true> : qkv_packed<T, Cache, false>;
+    return launch_early("qkv_packed", kernel, {grid, threads}, stream, args, lanes, groups, count);
   }
   const dim3 grid(static_cast<unsigned>(ceil_div(all_heads, threads / warp_size)),
                   static_cast<unsigned>(tokens));
-  qkv_by_element<<<grid, threads, 0, stream>>>(args);
-  check_launch("qkv_by_element");
+  launch_early("qkv_by_element", qkv_by_element<T, Cache>, {grid, threads}, stream, args);
 }
 
 }  // namespace
@@ -249,7 +249,7 @@ void qkv_to_cache(const TensorView& qkv, const QkvShape& shape, const TensorView
                                      qk_norm.weight_offset,
                                      static_cast<Cache*>(k_cache.data()),
                                      static_cast<Cache*>(v_cache.data())};
-        launch(args, count, packed, native(stream));
+        launch(args, count, packed, stream);
       }
     });
   });

@@ -1,0 +1,61 @@
+// Launching a kernel while the one before it on the stream still runs (programmatic dependent
+// launch), so that its launch, its set-up and its first loads of constants cost no time of their
+// own.
+//
+// The rule: every thread of a kernel that launch_early() starts calls wait_for_previous(), on every
+// path, before it touches anything that an earlier kernel writes or that an earlier kernel may
+// still read. Only constants of the step (weights, tables) may be read before. wait_for_previous()
+// returns when the kernel before has ended and its writes are visible; that kernel, by the same
+// rule, ended after the one before it, so a chain stays ordered as a stream's is. A kernel launched
+// in the ordinary way waits for all of that by itself.
+//
+// allow_next() lets the next kernel start once every block of this one has called it or has ended.
+// It says nothing about data. A kernel that never calls it (a library's) holds the next one back
+// until it ends.
+//
+// Both hold in captured graphs, where such a launch becomes a programmatic edge. Devices before
+// compute capability 9.0 have none of this: there the launch is an ordinary one and the functions
+// are empty.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/base/cuda_check.hpp"
+
+namespace millrace::cuda {
+
+__device__ __forceinline__ void allow_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+struct LaunchShape {
+  dim3 grid, block;
+  std::size_t shared_bytes = 0;  // dynamic
+};
+
+// `name` is what a refused launch is reported by.
+template <typename... Parameters, typename... Arguments>
+void launch_early(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+                  Stream stream, Arguments&&... arguments) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = native(stream);
+  config.attrs = &early;
+  config.numAttrs = compute_capability(stream.device) >= 90 ? 1 : 0;
+  cuda_check(cudaLaunchKernelEx(&config, kernel, static_cast<Arguments&&>(arguments)...), name);
+}
+
+}  // namespace millrace::cuda
