@@ -11,7 +11,7 @@
 namespace millrace {
 namespace {
 
-enum class Kind : char { stopped = 's', user_error = 'u', failure = 'f' };
+enum class Kind : char { stopped = 's', user_error = 'u', temporary = 't', failure = 'f' };
 
 struct Outcome {
   Kind kind = Kind::failure;
@@ -25,6 +25,8 @@ Outcome describe(const std::exception_ptr& error) {
     return {Kind::stopped, e.what()};
   } catch (const UserError& e) {
     return {Kind::user_error, e.what()};
+  } catch (const TemporaryError& e) {
+    return {Kind::temporary, e.what()};
   } catch (const std::exception& e) {
     return {Kind::failure, error_message(e)};
   } catch (...) {
@@ -56,6 +58,8 @@ void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
       throw Stopped(message);
     case Kind::user_error:
       throw PeerUserError(message);
+    case Kind::temporary:
+      throw PeerTemporaryError("{}", message);
     case Kind::failure:
       break;
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "comm/comm.hpp"
+#include "comm/temporary_error.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -24,6 +25,12 @@ class PeerUserError : public UserError, public PeerError {
   using UserError::UserError;
 };
 
+// The same, when it threw a TemporaryError.
+class PeerTemporaryError : public TemporaryError, public PeerError {
+ public:
+  using TemporaryError::TemporaryError;
+};
+
 // The same, when it threw anything else.
 class PeerFailure : public std::runtime_error, public PeerError {
  public:
@@ -32,7 +39,7 @@ class PeerFailure : public std::runtime_error, public PeerError {
 
 // The second half of agree(): returns when `mine` is null on every rank. Else every rank throws:
 // those that have an exception of their own throw it, the others the lowest failing rank's, as
-// PeerUserError or PeerFailure, or Stopped when it was that. Collective.
+// PeerUserError, PeerTemporaryError or PeerFailure, or Stopped when it was that. Collective.
 void agree_on_outcome(const Comm& comm, std::exception_ptr mine);
 
 // Runs `phase` and returns its result, or throws on all ranks of `comm` when it threw on any.

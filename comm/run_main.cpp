@@ -12,17 +12,22 @@
 #include "comm/error_message.hpp"
 #include "comm/exit_code.hpp"
 #include "comm/stop_signals.hpp"
+#include "comm/temporary_error.hpp"
 
 namespace millrace {
 namespace {
+
+int exit_code_of(const std::exception& error) {
+  if (dynamic_cast<const UserError*>(&error) != nullptr) return exit_code::users_mistake;
+  if (dynamic_cast<const TemporaryError*>(&error) != nullptr) return exit_code::stopped;
+  return exit_code::internal_error;
+}
 
 Failure current_failure() {
   try {
     throw;
   } catch (const std::exception& e) {
-    return {dynamic_cast<const UserError*>(&e) != nullptr ? exit_code::users_mistake
-                                                          : exit_code::internal_error,
-            dynamic_cast<const PeerError*>(&e) != nullptr, error_message(e)};
+    return {exit_code_of(e), dynamic_cast<const PeerError*>(&e) != nullptr, error_message(e)};
   } catch (...) {
     return {exit_code::internal_error, false, "an exception of unknown type"};
   }

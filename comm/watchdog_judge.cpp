@@ -100,10 +100,11 @@ WatchdogJudge::Verdict WatchdogJudge::judge_failures(double elapsed) {
       all_failed && std::all_of(ranks_.begin(), ranks_.end(), [&](const Rank& rank) {
         return rank.failure->message == cause.message;
       });
-  // Rank 0 reads what the user gave to the whole job: its complaint about that is not a matter of
-  // ranks and hosts. Nor is what every rank says alike, or what names the rank already.
+  // Rank 0 reads what the user gave to the whole job, and holds its journal: its complaint about
+  // that is not a matter of ranks and hosts. Nor is what every rank says alike, or what names the
+  // rank already.
   const bool is_the_jobs =
-      all_alike || cause.is_peers || (first == 0 && cause.exit_code == exit_code::users_mistake);
+      all_alike || cause.is_peers || (first == 0 && cause.exit_code != exit_code::internal_error);
   std::string line = cause.message;
   if (!is_the_jobs) {
     const std::int64_t step = at(first).step;

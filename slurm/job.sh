@@ -99,29 +99,30 @@ run_ranks() {
   return "$status"
 }
 
-# answered_bytes: how much the journal of $output holds beside the first frame of each of its files, which every start
-# adds (8 bytes and 16 of the frame before the payload, whose length is at 12: core/io/spool.hpp).
+# answered_bytes: how much the journal of $output holds. Where the programs are in a container that is an option of srun
+# it takes a step of its own; a job whose time runs out must not wait for that.
 answered_bytes() {
-  local file bytes header total=0
-  for file in "$output".spool/*.spool; do
-    bytes=$(stat --format=%s -- "$file" 2>/dev/null) || continue
-    header=$(od --address-radix=n --format=u4 --skip-bytes=12 --read-bytes=4 -- "$file" 2>/dev/null) || header=
-    if [ -n "$header" ] && [ "$bytes" -gt $((24 + header)) ]; then total=$((total + bytes - 24 - header)); fi
-  done
-  printf '%s' "$total"
+  local start=()
+  if [ ${#srun_options[@]} -gt 0 ]; then
+    start=(srun --overlap --mpi=none --nodes=1 --ntasks=1 --export=ALL "${srun_options[@]}")
+  fi
+  if ! timeout 60 "${start[@]}" "${wrapper[@]}" "$(program millrace-report)" --answer-bytes "$output"; then
+    note "millrace-report does not say how much is answered: this start counts as one that answered nothing" >&2
+    printf 0
+  fi
 }
 
 # field NAME: what Slurm says of this job.
 field() { scontrol show job "$job" | sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p"; }
 
 # begin_job: notes in OUTPUT.starts how much was answered before the job's first start. Each later line is the same at
-# the end of a start.
+# the end of a start, or "busy" for one that found another at work.
 begin_job() {
   catch_signals
   job=$SLURM_JOB_ID
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
   starts=$output.starts
-  grep -q "^$job " -- "$starts" 2>/dev/null || note_answered
+  grep -q "^$job " -- "$starts" 2>/dev/null || note_start "$(answered_bytes)"
   wait_for_earlier_ranks
   # When the job's time is over: millrace stops itself ahead of it. Slurm before 23.02 does not say so by itself.
   local end
@@ -132,38 +133,43 @@ begin_job() {
 }
 
 # wait_for_earlier_ranks: where a node's slurmd died, and not the node, the ranks of the start before may live on; they
-# hold a lock on the journal's files. Goes back into the queue when that takes too long.
+# hold locks on the journal's files. Goes back into the queue when that takes too long: as often as starts may be in vain,
+# since it may as well be another job that was submitted with the same output, whose answers are none of this one's.
 wait_for_earlier_ranks() {
   local file status
-  for file in "$output".spool/*.spool; do
+  for file in "$output".spool/lock "$output".spool/*.spool; do
     [ -e "$file" ] || continue
     status=0
     flock --shared --timeout "$earlier_ranks_seconds" --conflict-exit-code 9 "$file" true || status=$?
     if [ "$status" -eq 9 ]; then
-      note "ranks of an earlier start still write to $file"
-      end_job 75
+      note "ranks of an earlier start, or another job, still write to $output.spool: $(head -n 1 "$output.spool/lock")"
+      end_job 75 busy
     fi
   done
 }
 
-note_answered() { printf '%s %s\n' "$job" "$(answered_bytes)" >>"$starts"; }
+note_start() { printf '%s %s\n' "$job" "$1" >>"$starts"; }
 
-# fruitless: how many starts in a row, up to the last, answered nothing.
+# fruitless: how many starts in a row, up to the last, answered nothing themselves.
 fruitless() {
-  awk -v job="$job" '$1 == job { if (seen && $2 + 0 <= last) n++; else n = 0; seen = 1; last = $2 + 0 } END { print n + 0 }' \
-    "$starts"
+  awk -v job="$job" '
+    $1 != job { next }
+    $2 == "busy" { n++; next }
+    { if (seen && $2 + 0 <= last) n++; else n = 0; seen = 1; last = $2 + 0 }
+    END { print n + 0 }' "$starts"
 }
 
-# end_job STATUS: ends the script with the ranks' exit code. A job that can go on later is queued again: 75 is millrace's
-# word for it, 205 is mpirun's for a lost host, the others tell of a launcher or ranks that got a signal.
+# end_job STATUS [busy]: ends the script with the ranks' exit code. A job that can go on later is queued again: 75 is
+# millrace's word for it, 205 is mpirun's for a lost host, the others tell of a launcher or ranks that got a signal.
 end_job() {
-  local status=$1 state in_vain
+  local status=$1 state in_vain answered
   case $status in
     0) rm -f -- "$starts"; exit 0 ;;
     75 | 137 | 138 | 143 | 205) ;;
     *) note "exit code $status: starting again would not help"; exit "$status" ;;
   esac
-  note_answered
+  answered=$(answered_bytes)
+  note_start "${2:-$answered}"
   state=$(field JobState)
   in_vain=$(fruitless)
   if [ "$state" != RUNNING ]; then
@@ -172,7 +178,7 @@ end_job() {
   elif [ "$in_vain" -ge "$fruitless_starts" ]; then
     note "exit code $status, and $in_vain starts in a row answered no prompt: not queued again"
   else
-    note "exit code $status, queued again; the journal holds $(answered_bytes) bytes of answers"
+    note "exit code $status, queued again; the journal holds $answered bytes of answers"
     scontrol requeue "$job" || note "Slurm did not take it; submit it again to go on from its journal"
   fi
   exit "$status"

@@ -52,6 +52,16 @@ struct Flag {
     repeated,  // --name VALUE, as often as wanted; values add up
   };
 
+  // What another value than the one that a job was begun with means to --resume and to
+  // millrace-report --merge (core/job/job_fingerprint.cpp).
+  enum class Change : std::uint8_t {
+    undecided,  // of programs without a journal
+    free,       // no token depends on it, or only through flags that are refused
+    refused,    // it decides tokens: its effective value is a part of the job's fingerprint
+    files,      // it names files, whose contents are parts of the fingerprint
+    range,      // --shard: compared as bytes of the prompt file
+  };
+
   std::string group;      // heading in --help
   std::string name;       // "tensor-parallel-size"
   std::string shorthand;  // "tp" for -tp; empty for none
@@ -60,6 +70,7 @@ struct Flag {
   std::string initial;  // the default, given to `set` when nobody says otherwise; empty: left unset
   std::string help;
   std::function<void(const FlagValue&)> set;
+  Change change = Change::undecided;  // every flag of `millrace` has to decide
 };
 
 }  // namespace millrace

@@ -63,6 +63,17 @@ PosixFile PosixFile::create(const std::filesystem::path& path, bool exclusive) {
   return file;
 }
 
+std::optional<PosixFile> PosixFile::open_to_lock(const std::filesystem::path& path) {
+  const int descriptor = open_retrying(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW);
+  if (descriptor >= 0) {
+    return PosixFile(descriptor, path);
+  }
+  if (errno == ENOENT) {
+    return std::nullopt;
+  }
+  fail("open", path, errno);
+}
+
 PosixFile PosixFile::temporary(const std::filesystem::path& folder) {
   // mkstemp and unlink, not O_TMPFILE: NFS and some cluster file systems have no O_TMPFILE.
   std::string name = (folder / "sort-XXXXXX").string();
@@ -118,6 +129,19 @@ std::size_t PosixFile::read_at(std::int64_t position, std::span<std::byte> bytes
 
 bool PosixFile::try_lock(bool shared) {
   return ::flock(descriptor_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+}
+
+bool PosixFile::has_its_name() const {
+  struct stat mine {};
+  struct stat named {};
+  return ::fstat(descriptor_, &mine) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+         mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+}
+
+void PosixFile::replace_contents(std::string_view text) {
+  if (::ftruncate(descriptor_, 0) == 0) {
+    [[maybe_unused]] const ssize_t count = ::pwrite(descriptor_, text.data(), text.size(), 0);
+  }
 }
 
 void PosixFile::write(std::span<const std::byte> bytes) {

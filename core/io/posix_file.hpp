@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,9 @@ class PosixFile {
   // For writing, mode 0600. An existing file is emptied, or with `exclusive` an error; a symbolic
   // link always is.
   static PosixFile create(const std::filesystem::path& path, bool exclusive = false);
+  // For reading and writing, mode 0600; made where it is missing, left as it is where it is not.
+  // Nothing when its folder is gone; a symbolic link is an error.
+  static std::optional<PosixFile> open_to_lock(const std::filesystem::path& path);
   // For reading and writing, without a name in `folder`: gone when closed.
   static PosixFile temporary(const std::filesystem::path& folder);
 
@@ -37,6 +41,10 @@ class PosixFile {
   // Takes the file's lock until this object is gone, shared with others that are `shared` too;
   // false when another process is in the way. True as well on a file system without locks.
   bool try_lock(bool shared);
+  // False when the file's path has come to mean another file, or none.
+  bool has_its_name() const;
+  // Writes `text` over what the file holds, as far as the disk takes it.
+  void replace_contents(std::string_view text);
   // Appends all of `bytes` at the file's current end of writing.
   void write(std::span<const std::byte> bytes);
   // Returns when the contents and the size are on the disk.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/config/command_line.hpp"
+#include "core/io/journal_status.hpp"
 #include "core/io/merge_results.hpp"
 #include "core/io/partial_file.hpp"
 #include "core/io/posix_file.hpp"
@@ -24,12 +25,15 @@ constexpr std::string_view usage =
     "beside "
     "it.\n\n"
     "  millrace-report FILE [flags]\n"
+    "  millrace-report --journal OUTPUT\n"
     "  millrace-report --recover OUTPUT [--prompts FILE] [--overwrite]\n"
     "  millrace-report --merge OUT IN IN... [--overwrite]\n";
 
 struct ReportConfig {
   std::string to_jsonl;
   std::string html;
+  std::string journal;
+  std::string answer_bytes;
   std::string recover;
   std::string prompts;
   std::vector<std::string> merge;  // the output, then the inputs
@@ -46,6 +50,14 @@ std::vector<Flag> report_flags(ReportConfig& config) {
       {group, "html", "", Kind::value, "OUT", "",
        "Also write one self-contained page with plots and tables.",
        [&config](const FlagValue& value) { config.html = value.text(); }},
+      {"Jobs", "journal", "", Kind::value, "OUTPUT", "",
+       "Say how much a job has answered that has no result yet, whether it still runs, and what to "
+       "do next.",
+       [&config](const FlagValue& value) { config.journal = value.text(); }},
+      {"Jobs", "answer-bytes", "", Kind::value, "OUTPUT", "",
+       "Print the size of the answers in OUTPUT's journal, a number that grows with each answer "
+       "and with nothing else; for scripts. Takes no time, however large the journal is.",
+       [&config](const FlagValue& value) { config.answer_bytes = value.text(); }},
       {"Jobs", "recover", "", Kind::value, "OUTPUT", "",
        "Write what a job has answered that did not come to its end, as OUTPUT's name with "
        ".recovered before its ending. The journal stays: the job can still be resumed.",
@@ -123,6 +135,14 @@ int run_report(std::span<const std::string> given) {
     return 0;
   }
   apply_settings(flags, settings.values);
+  if (!config.journal.empty()) {
+    fmt::print("{}", status_text(config.journal, journal_status(config.journal)));
+    return 0;
+  }
+  if (!config.answer_bytes.empty()) {
+    fmt::print("{}\n", answer_bytes(config.answer_bytes));
+    return 0;
+  }
   if (!config.recover.empty()) {
     return recover(config);
   }

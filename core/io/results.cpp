@@ -75,7 +75,7 @@ std::filesystem::path report_path(const std::filesystem::path& output) {
                                                            : output.string();
 }
 
-void check_output(const std::filesystem::path& output, bool overwrite) {
+void check_output_folder(const std::filesystem::path& output) {
   const auto folder = folder_of(output);
   if (!std::filesystem::is_directory(folder)) {
     throw UserError("cannot write {}: there is no folder {}", output.string(), folder.string());
@@ -87,6 +87,10 @@ void check_output(const std::filesystem::path& output, bool overwrite) {
     throw UserError("cannot write {}: {}: {}", output.string(), folder.string(),
                     std::strerror(errno));
   }
+}
+
+void check_output(const std::filesystem::path& output, bool overwrite) {
+  check_output_folder(output);
   if (!overwrite) {
     refuse_existing(output);
     refuse_existing(report_path(output));

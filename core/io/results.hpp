@@ -26,9 +26,11 @@ ResultFormat result_format(const std::filesystem::path& output);
 // FILE.jsonl.report.h5 beside FILE.jsonl; an HDF5 file holds its report itself.
 std::filesystem::path report_path(const std::filesystem::path& output);
 
-// Throws UserError when `output` cannot be written: its folder is missing or not writable, or it
-// (or the report beside it) exists and `overwrite` is false. Called at the start of a job, before
-// any work.
+// Throws UserError when nothing can be written beside `output`: its folder is missing or not
+// writable, or it is a folder itself.
+void check_output_folder(const std::filesystem::path& output);
+// The same, and when `output` (or the report beside it) exists and `overwrite` is false. Called at
+// the start of a job, before any work.
 void check_output(const std::filesystem::path& output, bool overwrite);
 
 struct ResultOptions {

@@ -64,7 +64,7 @@ struct SpoolWriterOptions {
 };
 
 // Appends to one new spool file (mode 0600) on a thread of its own. The file is locked while the
-// writer lives, so that no other job takes the journal for a dead one's (wait_for_writers).
+// writer lives: a rank that outlives its job is waited for (wait_for_writers).
 // A failed write (disk full, I/O error) is cut back to the last whole frame, stops the writer, and
 // is thrown as a UserError by the next put() and by close().
 class SpoolWriter : public ResultSink {
@@ -117,7 +117,7 @@ class UnreadableSpool : public UserError {
 };
 
 // Returns when no process writes to a spool file of the folder any more: the last ranks of a job
-// that was killed may outlive it by a moment. Throws UserError when one still does after
+// that was killed may outlive it by a moment. Throws TemporaryError when one still does after
 // `patience_seconds`. Sees processes of other hosts where the file system shares locks.
 void wait_for_writers(const std::filesystem::path& folder, double patience_seconds);
 
@@ -132,6 +132,9 @@ class SpoolReader {
   SpoolReader& operator=(SpoolReader&&) noexcept;
 
   const SpoolHeader& header() const;
+
+  // Where the next frame begins in the file.
+  std::int64_t position() const;
 
   // The next sound frame (read_request() of spool_frame.hpp decodes it). Empty at the end.
   std::optional<SpoolEntry> next();

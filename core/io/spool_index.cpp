@@ -19,18 +19,19 @@ std::string first_difference(const SpoolHeader& was, const SpoolHeader& is) {
   return "";
 }
 
-SpoolIndex::SpoolIndex(const std::filesystem::path& folder, std::int64_t memory_bytes)
+SpoolIndex::SpoolIndex(const std::filesystem::path& folder, std::int64_t memory_bytes,
+                       const std::function<void()>& on_result)
     : files_(spool_files(folder)), runs_(files_.size()), sorter_(folder, memory_bytes) {
   for (std::uint32_t file = 0; file < files_.size(); ++file) {
     try {
-      read(file);
+      read(file, on_result);
     } catch (const UnreadableSpool&) {
       ++damage_.unreadable_files;
     }
   }
 }
 
-void SpoolIndex::read(std::uint32_t file) {
+void SpoolIndex::read(std::uint32_t file, const std::function<void()>& on_result) {
   SpoolReader reader(files_[file]);
   const SpoolHeader& header = reader.header();
   runs_[file] = header.run;
@@ -43,6 +44,7 @@ void SpoolIndex::read(std::uint32_t file) {
                     difference);
   }
   while (auto entry = reader.next()) {
+    if (on_result) on_result();
     entry->file = file;
     sorter_.add(*entry);
     ++results_;

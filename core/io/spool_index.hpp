@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,8 +22,10 @@ class SpoolIndex {
  public:
   // Reads every spool file in `folder` once; one without a sound header counts as damage. Sorts
   // within `memory_bytes`; what is more goes to an unnamed file in the folder. Throws UserError
-  // when the files belong to different jobs (fingerprint or part of the prompt file differ).
-  SpoolIndex(const std::filesystem::path& folder, std::int64_t memory_bytes);
+  // when the files belong to different jobs (fingerprint or part of the prompt file differ), and
+  // what `on_result`, called for each result read, throws.
+  SpoolIndex(const std::filesystem::path& folder, std::int64_t memory_bytes,
+             const std::function<void()>& on_result = {});
 
   // The first sound file's; the others agree, but for run and replica. Nothing when there is none.
   const std::optional<SpoolHeader>& header() const { return header_; }
@@ -36,7 +39,7 @@ class SpoolIndex {
   std::optional<SpoolEntry> next() { return sorter_.next(); }
 
  private:
-  void read(std::uint32_t file);
+  void read(std::uint32_t file, const std::function<void()>& on_result);
 
   std::vector<std::filesystem::path> files_;
   std::vector<std::int32_t> runs_;

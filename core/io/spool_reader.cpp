@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "comm/temporary_error.hpp"
 #include "core/io/byte_codec.hpp"
 #include "core/io/crc32c.hpp"
 #include "core/io/posix_file.hpp"
@@ -64,7 +65,10 @@ void wait_for_writers(const std::filesystem::path& folder, double patience_secon
     PosixFile file = PosixFile::open(path);
     while (!file.try_lock(true)) {
       if (Clock::now() > patience) {
-        throw UserError("{} is being written by another job", path.string());
+        throw TemporaryError(
+            "{} is still being written, by a rank of another job or of an earlier start; when that "
+            "has ended, run again with --resume",
+            path.string());
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
@@ -95,6 +99,7 @@ class SpoolReader::Impl {
   }
 
   const SpoolHeader& header() const { return header_; }
+  std::int64_t position() const { return position_; }
   const SpoolDamage& damage() const { return damage_; }
 
   std::optional<SpoolEntry> next() {
@@ -173,6 +178,7 @@ SpoolReader::~SpoolReader() = default;
 SpoolReader::SpoolReader(SpoolReader&&) noexcept = default;
 SpoolReader& SpoolReader::operator=(SpoolReader&&) noexcept = default;
 const SpoolHeader& SpoolReader::header() const { return impl_->header(); }
+std::int64_t SpoolReader::position() const { return impl_->position(); }
 std::optional<SpoolEntry> SpoolReader::next() { return impl_->next(); }
 const SpoolDamage& SpoolReader::damage() const { return impl_->damage(); }
 

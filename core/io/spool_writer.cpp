@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "comm/temporary_error.hpp"
 #include "core/io/posix_file.hpp"
 #include "core/io/spool.hpp"
 #include "core/io/spool_frame.hpp"
@@ -47,9 +48,7 @@ class SpoolWriter::Impl {
  public:
   explicit Impl(SpoolWriterOptions options)
       : options_(std::move(options)), file_(create_spool(options_)), path_(file_.path()) {
-    if (!file_.try_lock(false)) {
-      throw UserError("{} is being written by another job", path_.string());
-    }
+    lock();
     std::filesystem::permissions(options_.folder, std::filesystem::perms::owner_all);
     const auto magic = std::as_bytes(std::span(spool_magic));
     buffer_.assign(magic.begin(), magic.end());
@@ -99,6 +98,17 @@ class SpoolWriter::Impl {
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  // Nobody else writes to a file that was made just now; a script may be looking at its lock.
+  void lock() {
+    const auto patience = Clock::now() + std::chrono::seconds(5);
+    while (!file_.try_lock(false)) {
+      if (Clock::now() > patience) {
+        throw TemporaryError("{} is locked by another process", path_.string());
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+
   void rethrow() const {
     if (error_) {
       std::rethrow_exception(error_);

@@ -70,8 +70,8 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   const JobPlan plan = plan_job(world, config);
   const std::vector<RankFacts> ranks = check_hosts(world, plan.device);
   const auto settings = effective_settings(config, plan);
-  const Journal journal =
-      open_journal(world, config, prompts, fingerprint_job(world, config, plan, stop), settings);
+  const Journal journal = open_journal(world, config, prompts,
+                                       fingerprint_job(world, config, plan, stop), settings, stop);
   if (journal.state == Journal::State::done) {
     log_info("{} is there already, nothing is left to do", config.output.output);
     return exit_code::done;

@@ -5,7 +5,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <map>
 #include <span>
+#include <stdexcept>
+#include <utility>
 
 #include "comm/agree.hpp"
 #include "core/io/json_lines.hpp"
@@ -89,38 +94,36 @@ std::string quoted(const std::vector<std::string>& texts) {
   return all.empty() ? "none" : all;
 }
 
-void add_settings(const RunConfig& config, const JobPlan& plan,
-                  std::vector<FingerprintPart>& parts) {
-  const auto put = [&](const char* name, const auto& value) {
-    parts.push_back({name, fmt::format("{}", value)});
-  };
+// The value that took effect of each flag that decides tokens, by the flag's name.
+std::map<std::string, std::string, std::less<>> effective_values(const RunConfig& config,
+                                                                 const JobPlan& plan) {
   const PlanOptions& options = plan.options;
   const SamplingParams& sampling = plan.sampling;
-  put("prompt format",
-      prompt_format(config.input.prompts) == PromptFormat::text ? "text" : "JSON Lines");
-  put("--load-format dummy", config.model.load_format == LoadFormat::dummy);
-  put("--dtype", name(options.dtype));
-  put("dtype of activations", name(plan.device.is_cpu() ? DType::f32 : options.dtype));
-  put("--quantization", config.model.quantization == Quantization::fp8 ? "fp8" : "none");
-  put("--kv-cache-dtype", name(options.cache_dtype));
-  put("--max-model-len", options.max_model_len);
-  put("--seed", config.sampling.seed);
-  put("--temperature", sampling.temperature);
-  put("--top-k", sampling.top_k);
-  put("--top-p", sampling.top_p);
-  put("--min-p", sampling.min_p);
-  put("--repetition-penalty", sampling.repetition_penalty);
-  put("--presence-penalty", sampling.presence_penalty);
-  put("--frequency-penalty", sampling.frequency_penalty);
-  put("--max-tokens", sampling.max_tokens);
-  put("--min-tokens", sampling.min_tokens);
-  put("--stop", quoted(sampling.stop));
-  put("--stop-token-ids", fmt::format("{}", sampling.stop_token_ids));
-  put("--ignore-eos", sampling.ignore_eos);
-  put("--include-stop-str-in-output", sampling.include_stop_str_in_output);
-  put("--skip-special-tokens", sampling.skip_special_tokens);
-  put("--logprobs", sampling.logprobs < 0 ? "none" : fmt::format("{}", sampling.logprobs));
-  put("--n", sampling.n);
+  const auto text = [](const auto& value) { return fmt::format("{}", value); };
+  return {
+      {"load-format", config.model.load_format == LoadFormat::dummy ? "dummy" : "a checkpoint's"},
+      {"dtype", std::string(name(options.dtype))},
+      {"quantization", config.model.quantization == Quantization::fp8 ? "fp8" : "none"},
+      {"kv-cache-dtype", std::string(name(options.cache_dtype))},
+      {"max-model-len", text(options.max_model_len)},
+      {"seed", text(config.sampling.seed)},
+      {"temperature", text(sampling.temperature)},
+      {"top-k", text(sampling.top_k)},
+      {"top-p", text(sampling.top_p)},
+      {"min-p", text(sampling.min_p)},
+      {"repetition-penalty", text(sampling.repetition_penalty)},
+      {"presence-penalty", text(sampling.presence_penalty)},
+      {"frequency-penalty", text(sampling.frequency_penalty)},
+      {"max-tokens", text(sampling.max_tokens)},
+      {"min-tokens", text(sampling.min_tokens)},
+      {"stop", quoted(sampling.stop)},
+      {"stop-token-ids", text(sampling.stop_token_ids)},
+      {"ignore-eos", text(sampling.ignore_eos)},
+      {"include-stop-str-in-output", text(sampling.include_stop_str_in_output)},
+      {"skip-special-tokens", text(sampling.skip_special_tokens)},
+      {"logprobs", sampling.logprobs < 0 ? "none" : text(sampling.logprobs)},
+      {"n", text(sampling.n)},
+  };
 }
 
 // Every byte of `path`, read by all ranks in turns. The size is rank 0's.
@@ -150,6 +153,24 @@ std::string digest_file(const Comm& world, const fs::path& path, const StopReque
 
 }  // namespace
 
+std::vector<FingerprintPart> compared_settings(const RunConfig& config, const JobPlan& plan) {
+  const bool is_text = prompt_format(config.input.prompts) == PromptFormat::text;
+  const DType activations = plan.device.is_cpu() ? DType::f32 : plan.options.dtype;
+  std::vector<FingerprintPart> parts = {{"prompt format", is_text ? "text" : "JSON Lines"},
+                                        {"dtype of activations", std::string(name(activations))}};
+  const auto values = effective_values(config, plan);
+  RunConfig unused;
+  for (const Flag& flag : run_flags(unused)) {
+    const auto value = values.find(flag.name);
+    if ((flag.change == Flag::Change::refused) != (value != values.end())) {
+      throw std::logic_error(fmt::format(
+          "--{} and its place in the fingerprint of a job do not fit together", flag.name));
+    }
+    if (value != values.end()) parts.push_back({"--" + flag.name, value->second});
+  }
+  return parts;
+}
+
 Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan,
                             const StopRequest& stop) {
   Fingerprint fingerprint;
@@ -158,7 +179,7 @@ Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const Jo
       for (const NamedFile& file : sampled_files(config, plan.files)) {
         fingerprint.parts.push_back({file.name, sample_file(file.path)});
       }
-      add_settings(config, plan, fingerprint.parts);
+      std::ranges::move(compared_settings(config, plan), std::back_inserter(fingerprint.parts));
     }
   });
   if (config.journal.deep) {

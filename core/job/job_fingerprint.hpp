@@ -1,8 +1,9 @@
 // The fingerprint of a job: model, tokenizer, prompts, and every setting that decides a token. What
-// only decides speed, memory or place (the grid, the host, batch sizes) is not in it.
+// only decides speed, memory or place (the grid, the host, batch sizes) is not in it. Which flag is
+// which stands in the table of flags (Flag::Change).
 #pragma once
 
-#include <filesystem>
+#include <vector>
 
 #include "comm/comm.hpp"
 #include "comm/stop_request.hpp"
@@ -18,5 +19,9 @@ namespace millrace {
 // stop. Collective.
 Fingerprint fingerprint_job(const Comm& world, const RunConfig& config, const JobPlan& plan,
                             const StopRequest& stop);
+
+// Its parts that are no files: for each flag that may not change the value that took effect, and
+// what follows from several. Throws std::logic_error for such a flag whose value nobody says.
+std::vector<FingerprintPart> compared_settings(const RunConfig& config, const JobPlan& plan);
 
 }  // namespace millrace

@@ -87,9 +87,8 @@ void require_same_job(const fs::path& folder, const SpoolHeader& was, const Spoo
 }
 
 // What earlier runs left to do, and for the log what they did.
-void take_up(Journal& journal, const RunConfig& config) {
-  wait_for_writers(journal.folder, writers_patience_seconds);
-  SpoolIndex index(journal.folder, sort_memory_bytes);
+void take_up(Journal& journal, const RunConfig& config, const StopRequest& stop) {
+  SpoolIndex index(journal.folder, sort_memory_bytes, [&] { stop.throw_if_made(); });
   SpoolHeader& header = journal.header;
   if (index.header()) {
     require_same_job(journal.folder, *index.header(), header, config.journal.deep);
@@ -105,18 +104,33 @@ void take_up(Journal& journal, const RunConfig& config) {
   }
 }
 
-void resume(Journal& journal, const RunConfig& config) {
-  if (result_is_there(config, journal.header)) {
-    wait_for_writers(journal.folder, writers_patience_seconds);
-    fs::remove_all(journal.folder);  // left by a job that died when all was done but this
+// The result is there. What is left of the journal does no harm.
+void remove_journal(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) {
+    log_warning("cannot remove {}: {}", folder.string(), error.message());
+  }
+}
+
+void resume(Journal& journal, const RunConfig& config, const StopRequest& stop) {
+  if (result_is_there(config, journal.header) && !fs::exists(journal.folder)) {
     journal.state = Journal::State::done;
     return;
   }
-  if (!fs::exists(journal.folder)) {
+  check_output_folder(config.output.output);
+  journal.lock = JournalLock::take(journal.folder, writers_patience_seconds);
+  // Once more: whoever held the lock may have finished the job.
+  if (result_is_there(config, journal.header)) {
+    remove_journal(journal.folder);
+    journal.state = Journal::State::done;
+    return;
+  }
+  if (spool_files(journal.folder).empty()) {
     check_output(config.output.output, config.output.overwrite);
     return;
   }
-  take_up(journal, config);
+  take_up(journal, config, stop);
   remove_own_report(config, journal.header);
   check_output(config.output.output, config.output.overwrite);
   const bool empty = journal.header.prompt_begin == journal.header.prompt_end;
@@ -125,19 +139,27 @@ void resume(Journal& journal, const RunConfig& config) {
   }
 }
 
-void begin(const Journal& journal, const RunConfig& config) {
+// Nothing is there that the job would destroy.
+void require_nothing_there(const Journal& journal, const RunConfig& config) {
   check_output(config.output.output, config.output.overwrite);
-  if (!fs::exists(journal.folder)) {
-    return;
-  }
-  if (!config.output.overwrite) {
+  if (!config.output.overwrite && !spool_files(journal.folder).empty()) {
     throw UserError(
-        "--output: '{}' is left of a job that did not end; --resume goes on with it, --overwrite "
-        "discards it",
+        "--output: '{}' is left of a job that did not end, or still runs; --resume goes on with "
+        "it, --overwrite discards it",
         journal.folder.string());
   }
-  wait_for_writers(journal.folder, writers_patience_seconds);
-  fs::remove_all(journal.folder);
+}
+
+void begin(Journal& journal, const RunConfig& config) {
+  require_nothing_there(journal, config);
+  journal.lock = JournalLock::take(journal.folder, writers_patience_seconds);
+  require_nothing_there(journal, config);  // another job may have held the lock until now
+  for (const fs::path& file : spool_files(journal.folder)) {
+    std::error_code error;
+    if (!fs::remove(file, error) && error) {
+      throw UserError("cannot remove {}: {}", file.string(), error.message());
+    }
+  }
 }
 
 // Rank 0's decision to all ranks.
@@ -157,7 +179,8 @@ void broadcast(const Comm& world, Journal& journal) {
 
 Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& prompts,
                      const Fingerprint& fingerprint,
-                     const std::vector<std::pair<std::string, std::string>>& settings) {
+                     const std::vector<std::pair<std::string, std::string>>& settings,
+                     const StopRequest& stop) {
   Journal journal;
   journal.folder = spool_folder(config.output.output);
   agree(world, [&] {
@@ -172,7 +195,7 @@ Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& 
                       .settings = settings};
     journal.work = {prompts.part};
     if (config.journal.resume) {
-      resume(journal, config);
+      resume(journal, config, stop);
     } else {
       begin(journal, config);
     }
@@ -210,7 +233,7 @@ void finish_journal(const Journal& journal, const RunConfig& config, Report repo
     report.summary = runs.total(report.summary, header.run);
   }
   results->finish(report);
-  fs::remove_all(journal.folder);
+  remove_journal(journal.folder);
 }
 
 }  // namespace millrace

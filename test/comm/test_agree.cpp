@@ -49,6 +49,15 @@ TEST(Agree, RanksThatFailTogetherKeepTheirOwnErrors) {
   }
 }
 
+TEST(Agree, WhatGoesAwayByItselfDoesSoOnTheOtherRanksToo) {
+  const int failing = world().size() - 1;
+  EXPECT_THROW(agree(world(),
+                     [&] {
+                       if (world().rank() == failing) throw TemporaryError("held by {}", "another");
+                     }),
+               TemporaryError);
+}
+
 TEST(Agree, ABugStaysABugOnTheOtherRanks) {
   const int failing = world().size() - 1;
   try {

@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <functional>
+#include <utility>
 
 #include "test/end_to_end/interrupted_job.hpp"
 
@@ -249,22 +250,48 @@ TEST_F(Resume, OfAJobThatOnlyLacksItsResultLoadsNoModel) {
   expect_undisturbed("out/o.jsonl");
 }
 
-TEST_F(Resume, OfAJobThatStillRunsIsRefused) {
+// Nothing is wrong with the second job: the same command will do when the first has ended.
+TEST_F(Resume, OfAJobThatStillRunsIsPutOffAndNamesIt) {
   // Stopped, so that it lives for as long as the second job is patient.
   Launch start = job_.launch("o.jsonl");
-  std::string refusal;
+  std::string status;
   start.meanwhile = [&](int process, double) {
-    if (refusal.empty() && bytes_in(job_.spool("o.jsonl")) > 50'000) {
-      kill(process, SIGSTOP);
-      const Outcome second = job_.run_to("o.jsonl", {"--resume"});
-      EXPECT_EQ(second.exit_code, 2) << second.errors;
-      refusal = second.errors;
-      kill(process, SIGCONT);
+    if (!status.empty() || bytes_in(job_.spool("o.jsonl")) < 50'000) return;
+    kill(process, SIGSTOP);
+    for (const auto& [ranks, flag] : {std::pair(0, "--resume"), std::pair(2, "--overwrite")}) {
+      const Outcome second = job_.run_to("o.jsonl", {flag}, ranks);
+      EXPECT_EQ(second.exit_code, 75) << second.errors;
+      EXPECT_THAT(second.complaints(),
+                  testing::ElementsAre(testing::MatchesRegex(
+                      "millrace: .*o.jsonl.spool is being written by another job \\(process " +
+                      std::to_string(process) +
+                      " on host [^ ]+\\); when that has ended, run again with --resume")))
+          << second.errors;
     }
+    status =
+        run({.program = "millrace-report", .arguments = {"--journal", job_ / "o.jsonl"}}).output;
+    kill(process, SIGCONT);
   };
   const Outcome outcome = run(start);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
-  EXPECT_THAT(refusal, HasSubstr("is being written by another job"));
+  EXPECT_THAT(status, HasSubstr("wait: the job runs, process "));
+  expect_undisturbed("o.jsonl");
+}
+
+TEST_F(Resume, TwoJobsThatBeginAtOnceGiveOneResult) {
+  Launch start = job_.launch("o.jsonl", {"--resume"});
+  Outcome second;
+  bool started = false;
+  start.meanwhile = [&](int, double) {
+    if (std::exchange(started, true)) return;
+    second = job_.run_to("o.jsonl", {"--resume"});
+  };
+  const Outcome first = run(start);
+  for (const Outcome& outcome : {first, second}) {
+    EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 75) << outcome.errors;
+  }
+  EXPECT_TRUE(first.exit_code == 0 || second.exit_code == 0);
+  EXPECT_THAT(first.errors + second.errors, Not(HasSubstr("answered twice")));
   expect_undisturbed("o.jsonl");
 }
 

@@ -162,6 +162,7 @@ def no_endless_requeue(site):
     os.makedirs(broken)
     with open(os.open(f"{broken}/millrace", os.O_WRONLY | os.O_CREAT, 0o755), "w") as program:
         program.write("#!/bin/sh\nexit 75\n")
+    os.symlink(f"{site.programs}/millrace-report", f"{broken}/millrace-report")
     site.set(programs=broken)
     try:
         (job,), _ = site.submit("batch", "--", *site.flags(site.prompts(LINES), output))
