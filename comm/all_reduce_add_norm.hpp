@@ -8,8 +8,8 @@
 namespace millrace {
 
 // residual += sum over ranks of x; out = norm(residual). All [tokens, hidden]; `x` is this rank's
-// partial sum, and scratch afterwards. See add_norm() for dtypes.
-void all_reduce_add_norm(const Comm& comm, const TensorView& out, const TensorView& residual,
+// partial sum, and scratch afterwards. See add_norm() for dtypes and for a quantized out.
+void all_reduce_add_norm(const Comm& comm, const LinearInput& out, const TensorView& residual,
                          const TensorView& x, const NormWeights& weights, Stream stream);
 
 }  // namespace millrace

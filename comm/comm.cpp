@@ -129,7 +129,7 @@ void Comm::all_reduce_min(const TensorView& x, Stream stream) const {
   reduce(x, ReduceOp::min, stream);
 }
 
-bool Comm::try_all_reduce_add_norm(const TensorView& out, const TensorView& residual,
+bool Comm::try_all_reduce_add_norm(const LinearInput& out, const TensorView& residual,
                                    const TensorView& x, const NormWeights& weights,
                                    Stream stream) const {
   if (size_ == 1 || x.empty() || x.device().is_cpu()) return false;
@@ -137,6 +137,25 @@ bool Comm::try_all_reduce_add_norm(const TensorView& out, const TensorView& resi
   const WaitingIn mark(op);
   check_add_norm(op, out, residual, x, weights, stream);
   return transport(x, op).all_reduce_add_norm(out, residual, x, weights, stream);
+}
+
+bool Comm::can_carry_sum(const TensorView& x, Stream stream) const {
+  return size_ > 1 && x.device().is_cuda() && x.is_contiguous() &&
+         transport(x, "can_carry_sum").can_carry_sum(x, stream);
+}
+
+void Comm::begin_sum(const TensorView& x, Stream stream) const {
+  constexpr auto op = "begin_sum";
+  const WaitingIn mark(op);
+  transport(x, op).begin_sum(x, stream);
+}
+
+void Comm::end_sum_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
+                            const NormWeights& weights, Stream stream) const {
+  constexpr auto op = "end_sum_add_norm";
+  const WaitingIn mark(op);
+  check_add_norm(op, out, residual, x, weights, stream);
+  transport(x, op).end_sum_add_norm(out, residual, x, weights, stream);
 }
 
 void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream) const {

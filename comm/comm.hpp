@@ -84,9 +84,14 @@ class Comm {
   void all_reduce_min(const TensorView& x, Stream stream) const;
   // For all_reduce_add_norm() (comm/all_reduce_add_norm.hpp), which is the one to call:
   // TensorTransport::all_reduce_add_norm, false when it was not done.
-  bool try_all_reduce_add_norm(const TensorView& out, const TensorView& residual,
+  bool try_all_reduce_add_norm(const LinearInput& out, const TensorView& residual,
                                const TensorView& x, const NormWeights& weights,
                                Stream stream) const;
+  // For SumInParts (comm/split_sum.hpp): see TensorTransport.
+  bool can_carry_sum(const TensorView& x, Stream stream) const;
+  void begin_sum(const TensorView& x, Stream stream) const;
+  void end_sum_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
+                        const NormWeights& weights, Stream stream) const;
   // out is `in` of rank 0, 1, ...: out.numel() == size() * in.numel(), same dtype. `in` may be this
   // rank's part of `out`.
   void all_gather(const TensorView& out, const TensorView& in, Stream stream) const;

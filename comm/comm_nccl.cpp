@@ -15,6 +15,7 @@
 #include "comm/nccl_communicator.hpp"
 #include "comm/nccl_log.hpp"
 #include "comm/peer_channel.hpp"
+#include "comm/peer_copies.hpp"
 #include "comm/peer_memory.hpp"
 #include "comm/peer_reduce.hpp"
 #include "kernels/base/cuda_check.hpp"
@@ -24,6 +25,8 @@ namespace millrace::cuda {
 namespace {
 
 constexpr int arrival_tag = 31'000;
+// With more, sending all to all others is more than what NCCL's ring or two shots send.
+constexpr int most_ranks_of_copies = 2;
 
 ncclDataType_t data_type(DType dtype) {
   switch (dtype) {
@@ -126,7 +129,7 @@ class NcclTransport : public TensorTransport {
         .all_reduce = [this](ReduceWay way, const TensorView& x,
                              Stream stream) { all_reduce_by(way, x, ReduceOp::sum, stream); },
         .all_reduce_add_norm =
-            [this](ReduceWay way, const TensorView& out, const TensorView& residual,
+            [this](ReduceWay way, const LinearInput& out, const TensorView& residual,
                    const TensorView& x, const NormWeights& weights, Stream stream) {
               if (way == ReduceWay::nccl) {
                 all_reduce_by(way, x, ReduceOp::sum, stream);
@@ -137,6 +140,17 @@ class NcclTransport : public TensorTransport {
               }
             }};
     measured_ = measure_reduce(comm, device, calls);
+  }
+
+  // Looks for peer memory through which sums of many rows go beside products. Collective.
+  void open_copies(const Comm& comm, Device device, std::size_t sum_bytes) {
+    if (!peer_memory_ || comm.size() > most_ranks_of_copies) return;
+    std::string obstacle;  // then all sums are made at once
+    auto memory =
+        PeerMemory::map(comm, device, PeerCopies::bytes(comm.size(), sum_bytes), obstacle);
+    if (!memory) return;
+    copies_.emplace(std::move(memory), device, sum_bytes);
+    if (!copies_add_up(*copies_, comm, device)) copies_.reset();
   }
 
   // Looks for peer memory to pass messages through. Collective.
@@ -150,7 +164,8 @@ class NcclTransport : public TensorTransport {
   std::string describe_sums() const override {
     if (!chose_ways_) return "";
     if (!measured_.obstacle.empty()) return "NCCL alone (" + measured_.obstacle + ")";
-    return measured_.plain.describe() + "; with a norm: " + measured_.with_norm.describe();
+    return measured_.plain.describe() + "; with a norm: " + measured_.with_norm.describe() +
+           (copies_ ? "; of many rows beside products, by copy engines" : "");
   }
 
   void all_reduce(const TensorView& x, ReduceOp op, Stream stream) override {
@@ -158,13 +173,22 @@ class NcclTransport : public TensorTransport {
     all_reduce_by(has_peers ? measured_.plain.way(x.bytes()) : ReduceWay::nccl, x, op, stream);
   }
 
-  bool all_reduce_add_norm(const TensorView& out, const TensorView& residual, const TensorView& x,
+  bool all_reduce_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
                            const NormWeights& weights, Stream stream) override {
     if (!peer_memory_ || !peers_can_reduce_add_norm(out, residual, x, weights)) return false;
     const ReduceWay way = measured_.with_norm.way(x.bytes());
     if (way == ReduceWay::nccl) return false;
     peer_all_reduce_add_norm(way, out, residual, x, weights, peer_memory_->peers(), stream);
     return true;
+  }
+
+  bool can_carry_sum(const TensorView& x, Stream stream) const override {
+    return copies_ && copies_->can_carry(x, stream);
+  }
+  void begin_sum(const TensorView& x, Stream stream) override { copies_->begin(x, stream); }
+  void end_sum_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
+                        const NormWeights& weights, Stream stream) override {
+    copies_->end_add_norm(out, residual, x, weights, stream);
   }
 
   void all_reduce_by(ReduceWay way, const TensorView& x, ReduceOp op, Stream stream) {
@@ -248,6 +272,7 @@ class NcclTransport : public TensorTransport {
   std::unique_ptr<PeerMemory> peer_memory_;  // none where GPUs cannot reach each other's memory
   MeasuredReduce measured_;
   bool chose_ways_ = false;
+  std::optional<PeerCopies> copies_;
   std::optional<PeerChannel> channel_;
 };
 
@@ -277,6 +302,9 @@ std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device de
     return made;
   });
   if (traffic.sums) transport->choose_ways(comm, device);
+  if (traffic.carried_sum_bytes > 0) {
+    transport->open_copies(comm, device, traffic.carried_sum_bytes);
+  }
   if (traffic.messages) transport->open_channel(comm, device);
   return transport;
 }

@@ -82,8 +82,9 @@ Grid::Grid(const Comm& world, const GridShape& shape) : shape_(shape) {
   node_ = world_.split_by_host();
 }
 
-void Grid::bind(Device device, bool multicast) {
-  tensor_.bind(device, {.sums = true, .multicast = multicast});
+void Grid::bind(Device device, bool multicast, std::size_t carried_sum_bytes) {
+  tensor_.bind(device,
+               {.sums = true, .carried_sum_bytes = carried_sum_bytes, .multicast = multicast});
   pipeline_.bind(device, {.messages = true, .multicast = multicast});
 }
 

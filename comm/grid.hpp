@@ -48,8 +48,9 @@ class Grid {
   Grid(const Comm& world, const GridShape& shape);
 
   // Makes the communicators that carry activations, tensor() and pipeline(), ready for memory of
-  // `device`; `multicast` lets NVLink switches add (NVLS). Collective over the world.
-  void bind(Device device, bool multicast = false);
+  // `device`; `multicast` lets NVLink switches add (NVLS), `carried_sum_bytes` is as in
+  // DeviceTraffic. Collective over the world.
+  void bind(Device device, bool multicast = false, std::size_t carried_sum_bytes = 0);
 
   const GridShape& shape() const { return shape_; }
   const GridCoordinates& coordinates() const { return coordinates_; }

@@ -13,7 +13,7 @@ namespace millrace::cuda {
 // What is to be timed. Each call enqueues and returns.
 struct ReduceCalls {
   std::function<void(ReduceWay, const TensorView& x, Stream)> all_reduce;
-  std::function<void(ReduceWay, const TensorView& out, const TensorView& residual,
+  std::function<void(ReduceWay, const LinearInput& out, const TensorView& residual,
                      const TensorView& x, const NormWeights& weights, Stream)>
       all_reduce_add_norm;
 };

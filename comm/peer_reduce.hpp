@@ -22,16 +22,17 @@ std::size_t peer_reduce_bytes(int ranks);
 // i64 and maxima of f32, i32, i64.
 bool peers_can_reduce(const TensorView& x, ReduceOp op);
 // The same for the joined op: f32, f16, bf16, rows of at most 32 KiB.
-bool peers_can_reduce_add_norm(const TensorView& out, const TensorView& residual,
+bool peers_can_reduce_add_norm(const LinearInput& out, const TensorView& residual,
                                const TensorView& x, const NormWeights& weights);
 
 // `way` is not nccl; all ranks take the same. Any size: in pieces where it is larger than the
 // memory.
 void peer_all_reduce(ReduceWay way, const TensorView& x, ReduceOp op, const Peers& peers,
                      Stream stream);
-// residual += sum of x over ranks; out = norm(residual); x keeps this rank's part. The same bits as
+// residual += sum of x over ranks; out = norm(residual), quantized where `out` is; x keeps this
+// rank's part. The same bits as
 // peer_all_reduce() and add_norm() (rows of up to 64 packs may differ in the last bit).
-void peer_all_reduce_add_norm(ReduceWay way, const TensorView& out, const TensorView& residual,
+void peer_all_reduce_add_norm(ReduceWay way, const LinearInput& out, const TensorView& residual,
                               const TensorView& x, const NormWeights& weights, const Peers& peers,
                               Stream stream);
 

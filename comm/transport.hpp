@@ -20,12 +20,15 @@ namespace millrace {
 
 using Bytes = std::vector<std::byte>;
 
+struct LinearInput;  // kernels/linear_input.hpp
 struct NormWeights;  // kernels/norm.hpp
 
 // What a communicator is to carry in a device's memory besides what it always can: what is asked
 // for here takes memory, and sums some tenths of a second of measuring.
 struct DeviceTraffic {
-  bool sums = false;       // all-reduces by the fastest way
+  bool sums = false;  // all-reduces by the fastest way
+  // The largest sum that may be carried while products run (comm/split_sum.hpp); 0: none.
+  std::size_t carried_sum_bytes = 0;
   bool messages = false;   // to the next rank, past a receiver that is not there yet
   bool multicast = false;  // NCCL may let the NVLink switches add (NVLS)
 };
@@ -63,10 +66,16 @@ class TensorTransport {
   virtual void all_reduce(const TensorView& x, ReduceOp op, Stream stream) = 0;
   // residual += sum of x over ranks, out = norm(residual), in one go; x is left in any state. False
   // when it is not to be had, or not worth it for this size: then nothing was done.
-  virtual bool all_reduce_add_norm(const TensorView&, const TensorView&, const TensorView&,
+  virtual bool all_reduce_add_norm(const LinearInput&, const TensorView&, const TensorView&,
                                    const NormWeights&, Stream) {
     return false;
   }
+  // The same in two calls, between which the sum is carried beside what the stream does. At most
+  // two sums are under way; they end in the order in which they began.
+  virtual bool can_carry_sum(const TensorView&, Stream) const { return false; }
+  virtual void begin_sum(const TensorView&, Stream) {}
+  virtual void end_sum_add_norm(const LinearInput&, const TensorView&, const TensorView&,
+                                const NormWeights&, Stream) {}
   // For the log: which way sums take, by size. "" when there is only one.
   virtual std::string describe_sums() const { return ""; }
   virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;

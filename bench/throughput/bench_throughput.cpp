@@ -204,7 +204,7 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   }
   const JobPlan plan = plan_job(world, config);
   Grid grid(world, plan.grid.shape);
-  grid.bind(plan.device);
+  grid.bind(plan.device, config.engine.nvls, carried_sum_bytes(plan));
   const bool fp8 = config.model.quantization == Quantization::fp8;
   // Before the weights, while there is room for what is measured.
   const Ceilings ceilings =

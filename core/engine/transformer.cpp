@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "comm/all_reduce_add_norm.hpp"
+#include "comm/split_sum.hpp"
 #include "core/engine/workspace.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/attention.hpp"
@@ -20,10 +20,6 @@ namespace {
 // The front of a flat workspace as rows of `width`.
 TensorView rows_of(const Tensor& memory, std::int64_t rows, std::int64_t width) {
   return memory->slice(0, 0, rows * width).reshape({rows, width});
-}
-
-QkvShape qkv_shape(const LayerSpec& spec, const LayerSlice& slice) {
-  return {slice.heads.count, slice.kv_heads.count, spec.attention.head_dim};
 }
 
 }  // namespace
@@ -73,45 +69,60 @@ void Transformer::embed(const DeviceBatch& batch, Stream stream) {
 
 void Transformer::run_layers(const DeviceBatch& batch, const KvCache& cache,
                              const std::function<void()>& between_layers, Stream stream) {
-  const TensorView x = hidden(batch.num_tokens());
-  const TensorView normalised = rows_of(normalised_, batch.num_tokens(), spec_.hidden_size);
-  const TensorView update = rows_of(update_, batch.num_tokens(), spec_.hidden_size);
+  const std::int64_t tokens = batch.num_tokens();
+  const TensorView x = hidden(tokens);
+  const TensorView normalised = rows_of(normalised_, tokens, spec_.hidden_size);
+  const TensorView update = rows_of(update_, tokens, spec_.hidden_size);
   const std::size_t layers = weights_.layers.size();
+  SumInParts sums(tensor_, update, stream);
 
-  LinearInput y;
-  bool y_is_ready =
-      false;  // y = attention_norm(x), done with the sum at the end of the layer before
+  bool y_is_ready = false;  // attention_norm(x), done with the sum at the end of the layer before
   for (std::size_t i = 0; i < layers; ++i) {
     const LayerWeights& w = weights_.layers[i];
-    if (layer_spec(i).norm_before) {
-      // x += attention(norm(x)); x += mlp(norm(x))
-      if (!y_is_ready) {
-        y = input_of(w.qkv, normalised);
-        norm(y, x, w.attention_norm, stream);
+    const bool norm_before = layer_spec(i).norm_before;
+    // Norm before: x += attention(norm(x)); x += mlp(norm(x)).
+    // After:       x = norm(x + attention(x)); x = norm(x + mlp(x)).
+    const TensorView qkv = rows_of(wide_, tokens, qkv_shape(i).width());
+    for (const auto& part : sums.parts()) {
+      sums.wait_for(part, stream);
+      LinearInput y = norm_before ? input_of(w.qkv, part.of(normalised))
+                                  : quantized_for(w.qkv, part.of(x), stream);
+      if (norm_before && !y_is_ready) norm(y, part.of(x), w.attention_norm, stream);
+      linear(part.of(qkv), y, w.qkv, w.qkv_bias, false, stream);
+    }
+    const TensorView context = attention(qkv, i, batch, cache, stream);
+    for (const auto& part : sums.parts()) {
+      const TensorView out = part.of(update);
+      linear(out, quantized_for(w.o, part.of(context), stream), w.o, w.o_bias, false, stream);
+      if (norm_before) {
+        const LinearInput y = input_of(w.up, part.of(normalised));
+        sums.add(part, y, part.of(x), out, w.mlp_norm, stream);
+      } else {
+        sums.add(part, part.of(x), part.of(x), out, w.attention_norm, stream);
       }
-      attention(update, y, i, batch, cache, stream);
-      y = input_of(w.up, normalised);
-      reduce_add_norm(y, x, update, w.mlp_norm, stream);
-      mlp(update, y, i, stream);
-      y_is_ready = i + 1 < layers && layer_spec(i + 1).norm_before;
+    }
+    y_is_ready = norm_before && i + 1 < layers && layer_spec(i + 1).norm_before;
+    for (const auto& part : sums.parts()) {
+      sums.wait_for(part, stream);
+      const TensorView out = part.of(update);
+      mlp(out,
+          norm_before ? input_of(w.up, part.of(normalised))
+                      : quantized_for(w.up, part.of(x), stream),
+          i, stream);
       if (y_is_ready) {
         const LayerWeights& next = weights_.layers[i + 1];
-        y = input_of(next.qkv, normalised);
-        reduce_add_norm(y, x, update, next.attention_norm, stream);
+        const LinearInput y = input_of(next.qkv, part.of(normalised));
+        sums.add(part, y, part.of(x), out, next.attention_norm, stream);
+      } else if (norm_before) {
+        tensor_.all_reduce_sum(out, stream);
+        add(part.of(x), out, stream);
       } else {
-        tensor_.all_reduce_sum(update, stream);
-        add(x, update, stream);
+        sums.add(part, part.of(x), part.of(x), out, w.mlp_norm, stream);
       }
-    } else {
-      // x = norm(x + attention(x)); x = norm(x + mlp(x))
-      attention(update, quantized_for(w.qkv, x, stream), i, batch, cache, stream);
-      reduce_add_norm(x, x, update, w.attention_norm, stream);
-      mlp(update, quantized_for(w.up, x, stream), i, stream);
-      reduce_add_norm(x, x, update, w.mlp_norm, stream);
-      y_is_ready = false;
     }
     between_layers();
   }
+  for (const auto& part : sums.parts()) sums.wait_for(part, stream);
 }
 
 LinearInput Transformer::input_of(const LinearWeight& w, const TensorView& plain) const {
@@ -136,30 +147,17 @@ LinearInput Transformer::quantized_for(const LinearWeight& w, const TensorView& 
   return input;
 }
 
-void Transformer::reduce_add_norm(const LinearInput& y, const TensorView& x,
-                                  const TensorView& update, const NormWeights& weights,
+TensorView Transformer::attention(const TensorView& qkv, std::size_t layer,
+                                  const DeviceBatch& batch, const KvCache& cache,
                                   Stream stream) const {
-  if (!y.is_quantized()) {
-    return all_reduce_add_norm(tensor_, y.values, x, update, weights, stream);
-  }
-  tensor_.all_reduce_sum(update, stream);
-  add_norm(y, x, update, weights, stream);
-}
-
-void Transformer::attention(const TensorView& out, const LinearInput& in, std::size_t layer,
-                            const DeviceBatch& batch, const KvCache& cache, Stream stream) const {
   const LayerWeights& w = weights_.layers[layer];
   const AttentionSpec& spec = layer_spec(layer).attention;
-  const QkvShape shape = qkv_shape(layer_spec(layer), slices_.slices[layer]);
-  const std::int64_t tokens = batch.num_tokens();
-
-  const TensorView qkv = rows_of(wide_, tokens, shape.width());
-  linear(qkv, in, w.qkv, w.qkv_bias, false, stream);
+  const QkvShape shape = qkv_shape(layer);
   qkv_to_cache(qkv, shape, weights_.rope_table, batch.positions(), batch.slots(), w.qk_norm,
                cache.keys(layer), cache.values(layer), stream);
 
   const TensorView q = qkv.slice(1, 0, shape.heads * shape.head_dim);
-  const TensorView context = rows_of(inner_, tokens, shape.heads * shape.head_dim);
+  const TensorView context = rows_of(inner_, qkv.size(0), shape.heads * shape.head_dim);
   const AttentionParams params{.heads = shape.heads,
                                .kv_heads = shape.kv_heads,
                                .head_dim = shape.head_dim,
@@ -168,7 +166,7 @@ void Transformer::attention(const TensorView& out, const LinearInput& in, std::s
                                .softcap = spec.softcap};
   paged_attention(context, q, cache.keys(layer), cache.values(layer), batch.attention(), params,
                   stream);
-  linear(out, quantized_for(w.o, context, stream), w.o, w.o_bias, false, stream);
+  return context;
 }
 
 void Transformer::mlp(const TensorView& out, const LinearInput& in, std::size_t layer,
@@ -218,6 +216,11 @@ std::int64_t Transformer::activation_bytes() const {
     if (!(*t)->empty()) bytes += static_cast<std::int64_t>((*t)->bytes());
   }
   return bytes;
+}
+
+QkvShape Transformer::qkv_shape(std::size_t layer) const {
+  const LayerSlice& slice = slices_.slices[layer];
+  return {slice.heads.count, slice.kv_heads.count, layer_spec(layer).attention.head_dim};
 }
 
 const LayerSpec& Transformer::layer_spec(std::size_t layer) const {

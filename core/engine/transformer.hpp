@@ -13,6 +13,7 @@
 #include "core/model/model_spec.hpp"
 #include "core/model/partition.hpp"
 #include "core/weights/loader.hpp"
+#include "kernels/rope_cache.hpp"
 
 namespace millrace {
 
@@ -52,8 +53,9 @@ class Transformer {
   std::int64_t activation_bytes() const;
 
  private:
-  void attention(const TensorView& out, const LinearInput& in, std::size_t layer,
-                 const DeviceBatch& batch, const KvCache& cache, Stream stream) const;
+  // Writes the cache; answers attention's output per head, before the output product.
+  TensorView attention(const TensorView& qkv, std::size_t layer, const DeviceBatch& batch,
+                       const KvCache& cache, Stream stream) const;
   void mlp(const TensorView& out, const LinearInput& in, std::size_t layer, Stream stream) const;
 
   // Where an op leaves rows that the product with `w` reads next: in `plain`, or, for an fp8
@@ -61,10 +63,7 @@ class Transformer {
   LinearInput input_of(const LinearWeight& w, const TensorView& plain) const;
   // Rows that lie there already, brought to the form that `w` reads.
   LinearInput quantized_for(const LinearWeight& w, const TensorView& plain, Stream stream) const;
-  // update = its sum over the tensor ranks; x += update; y = norm(x).
-  void reduce_add_norm(const LinearInput& y, const TensorView& x, const TensorView& update,
-                       const NormWeights& weights, Stream stream) const;
-
+  QkvShape qkv_shape(std::size_t layer) const;
   const LayerSpec& layer_spec(std::size_t layer) const;
 
   const ModelSpec& spec_;

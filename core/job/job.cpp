@@ -85,7 +85,7 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
 
   log_info("{}", plan.explanation);
   Grid grid(world, plan.grid.shape);
-  grid.bind(plan.device, config.engine.nvls);
+  grid.bind(plan.device, config.engine.nvls, carried_sum_bytes(plan));
   report.gpu_sums = grid.tensor().describe_sums();
   if (!report.gpu_sums.empty()) {
     log_info("sums over {} GPUs: {}", grid.tensor().size(), report.gpu_sums);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "comm/agree.hpp"
+#include "comm/split_sum.hpp"
 #include "core/config/sampling_defaults.hpp"
 #include "core/job/device_choice.hpp"
 #include "core/job/host_resources.hpp"
@@ -83,6 +84,12 @@ ReplicaParameters replica_parameters(const JobPlan& plan, const RankModel& rank)
   parameters.activation_dtype = plan.device.is_cpu() ? DType::f32 : options.dtype;
   parameters.device = plan.device;
   return parameters;
+}
+
+std::size_t carried_sum_bytes(const JobPlan& plan) {
+  const auto row = static_cast<std::size_t>(plan.model.spec.hidden_size);
+  return SumInParts::largest_part_bytes(plan.options.max_num_batched_tokens,
+                                        row * size_of(plan.options.dtype));
 }
 
 RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& config,

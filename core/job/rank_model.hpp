@@ -34,6 +34,9 @@ void check_load_format(LoadFormat format, const ModelFiles& files);
 // alike. Collective over `world`.
 JobPlan plan_job(const Comm& world, const RunConfig& config);
 
+// What grid.bind() takes: the largest sum of the model's that may be carried beside products.
+std::size_t carried_sum_bytes(const JobPlan& plan);
+
 // This rank's weights, and their plan.
 struct RankModel {
   RankSlices slices;

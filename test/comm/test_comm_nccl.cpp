@@ -8,30 +8,14 @@
 
 #include "comm/all_reduce_add_norm.hpp"
 #include "comm/comm_nccl.hpp"
-#include "comm/environment.hpp"
 #include "kernels/base/error.hpp"
+#include "test/comm/gpu_ranks.hpp"
 
 namespace millrace {
 namespace {
 
-class NcclTest : public ::testing::Test {
+class NcclTest : public GpuRanks {
  protected:
-  void SetUp() override {
-    if (cuda_device_count() < world().size()) {
-      GTEST_SKIP() << "skipped: " << cuda_device_count() << " CUDA devices for " << world().size()
-                   << " ranks";
-    }
-  }
-
-  static const Comm& world() {
-    static const Environment environment;
-    return environment.world();
-  }
-  static Device device() { return Device::cuda(world().rank()); }
-  static Stream stream() {
-    static auto* owned = new OwnedStream(device());
-    return owned->stream();
-  }
   static Comm& bound() {
     if (!bound_) {
       bound_ = std::make_unique<Comm>(world().duplicate());
@@ -41,20 +25,6 @@ class NcclTest : public ::testing::Test {
   }
   static void TearDownTestSuite() { bound_.reset(); }
 
-  template <typename T>
-  static Tensor on_gpu(DType dtype, const std::vector<T>& values) {
-    Tensor tensor(dtype, device(), {static_cast<std::int64_t>(values.size())});
-    copy_bytes(tensor->data(), device(), values.data(), Device::cpu(), tensor->bytes(), stream());
-    synchronize(stream());
-    return tensor;
-  }
-  template <typename T>
-  static std::vector<T> on_host(const TensorView& view) {
-    std::vector<T> values(static_cast<std::size_t>(view.numel()));
-    copy_bytes(values.data(), Device::cpu(), view.data(), device(), view.bytes(), stream());
-    synchronize(stream());
-    return values;
-  }
   // Whole numbers, so that every order of summation gives the same float.
   static std::vector<float> numbers(std::size_t count, int rank) {
     std::vector<float> values(count);

@@ -1,29 +1,17 @@
 // The ways between GPUs as NCCL tells them, and what they carry. Needs a GPU for every rank.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
-#include "comm/environment.hpp"
 #include "comm/gpu_links.hpp"
 #include "comm/links.hpp"
 #include "comm/nccl_log.hpp"
 #include "kernels/base/device_facts.hpp"
+#include "test/comm/gpu_ranks.hpp"
 
 namespace millrace {
 namespace {
 
-class GpuLinks : public ::testing::Test {
+class GpuLinks : public GpuRanks {
  protected:
-  void SetUp() override {
-    if (cuda_device_count() < world().size()) {
-      GTEST_SKIP() << "skipped: " << cuda_device_count() << " CUDA devices for " << world().size()
-                   << " ranks";
-    }
-  }
-  static const Comm& world() {
-    static const Environment environment;
-    return environment.world();
-  }
-  static Device device() { return Device::cuda(world().rank()); }
   static const Comm& bound() {
     static const Comm comm = [] {
       Comm made = world().duplicate();

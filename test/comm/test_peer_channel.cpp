@@ -1,45 +1,24 @@
 // Messages between neighbouring GPUs through mapped memory. Needs a GPU for every rank, and peer
 // access between them.
-#include <gtest/gtest.h>
-
 #include <memory>
 #include <stdexcept>
 #include <vector>
 
-#include "comm/environment.hpp"
 #include "kernels/base/graph.hpp"
+#include "test/comm/gpu_ranks.hpp"
 
 namespace millrace {
 namespace {
 
-class PeerChannel : public ::testing::Test {
+class PeerChannel : public GpuRanks {
  protected:
   static void SetUpTestSuite() {
-    if (cuda_device_count() < world().size()) return;
+    if (!have_gpus()) return;
     comm_ = std::make_unique<Comm>(world().duplicate());
     comm_->bind(device(), {.messages = true});
-    stream_ = std::make_unique<OwnedStream>(device());
   }
-  static void TearDownTestSuite() {
-    stream_.reset();
-    comm_.reset();
-  }
-  void SetUp() override {
-    if (cuda_device_count() < world().size()) {
-      GTEST_SKIP() << "skipped: " << cuda_device_count() << " CUDA devices for " << world().size()
-                   << " ranks";
-    }
-  }
-
-  static const Comm& world() {
-    static const Environment environment;
-    return environment.world();
-  }
-  static Device device() { return Device::cuda(world().rank()); }
-  static Stream stream() { return stream_->stream(); }
+  static void TearDownTestSuite() { comm_.reset(); }
   static const Comm& comm() { return *comm_; }
-  static int rank() { return world().rank(); }
-  static bool is_last() { return rank() == world().size() - 1; }
 
   static std::vector<std::uint8_t> bytes(std::size_t count, std::size_t seed) {
     std::vector<std::uint8_t> values(count);
@@ -48,24 +27,12 @@ class PeerChannel : public ::testing::Test {
     }
     return values;
   }
-  // `offset` bytes into an allocation.
-  static Tensor on_gpu(const std::vector<std::uint8_t>& values, std::int64_t offset) {
-    Tensor tensor(DType::u8, device(), {static_cast<std::int64_t>(values.size()) + offset});
-    copy_bytes(static_cast<std::uint8_t*>(tensor->data()) + offset, device(), values.data(),
-               Device::cpu(), values.size(), stream());
-    synchronize(stream());
-    return tensor;
-  }
-  static std::vector<std::uint8_t> on_host(const TensorView& view) {
-    std::vector<std::uint8_t> values(view.bytes());
-    copy_bytes(values.data(), Device::cpu(), view.data(), device(), view.bytes(), stream());
-    synchronize(stream());
-    return values;
+  static Tensor bytes_on_gpu(const std::vector<std::uint8_t>& values, std::int64_t offset = 0) {
+    return on_gpu(DType::u8, values, offset);
   }
 
  private:
   static inline std::unique_ptr<Comm> comm_;
-  static inline std::unique_ptr<OwnedStream> stream_;
 };
 
 // One byte, odd ends, one part, many parts, several pieces, more pieces than there are slots.
@@ -77,23 +44,23 @@ TEST_F(PeerChannel, CarriesMessagesOfEverySizeAndAlignmentDownTheChain) {
     for (const std::size_t size : sizes) {
       const auto count = static_cast<std::int64_t>(size);
       const std::vector<std::uint8_t> expected = bytes(size, 1);
-      const Tensor x = on_gpu(rank() == 0 ? expected : bytes(size, 2), offset);
+      const Tensor x = bytes_on_gpu(rank() == 0 ? expected : bytes(size, 2), offset);
       const TensorView view = x->slice(0, offset, count);
       if (rank() > 0) comm().recv(view, rank() - 1, stream());
       if (!is_last()) comm().send(view, rank() + 1, stream());
-      ASSERT_EQ(on_host(view), expected) << size << " bytes at " << offset;
+      ASSERT_EQ(on_host<std::uint8_t>(view), expected) << size << " bytes at " << offset;
     }
   }
 }
 
 TEST_F(PeerChannel, ASendIsDoneBeforeItsReceiverHasCome) {
-  if (world().size() == 1) GTEST_SKIP() << "one rank has nobody to send to";
+  if (ranks() == 1) GTEST_SKIP() << "one rank has nobody to send to";
   constexpr std::size_t messages = 3;
   constexpr std::size_t size = 2'000'000;
   if (!is_last()) {
     for (std::size_t i = 0; i < messages; ++i) {
       // The tensor is overwritten by what comes next on the stream, as activations are.
-      const Tensor x = on_gpu(bytes(size, i), 0);
+      const Tensor x = bytes_on_gpu(bytes(size, i));
       comm().send(x, rank() + 1, stream());
       fill_bytes(x->data(), 0, x->bytes(), stream());
       synchronize(stream());  // would wait for ever if the receiver were needed
@@ -104,7 +71,7 @@ TEST_F(PeerChannel, ASendIsDoneBeforeItsReceiverHasCome) {
   for (std::size_t i = 0; i < messages; ++i) {
     const Tensor x(DType::u8, device(), {static_cast<std::int64_t>(size)});
     comm().recv(x, rank() - 1, stream());
-    ASSERT_EQ(on_host(x), bytes(size, i)) << "message " << i;
+    ASSERT_EQ(on_host<std::uint8_t>(x), bytes(size, i)) << "message " << i;
   }
 }
 
@@ -117,7 +84,7 @@ TEST_F(PeerChannel, ManyMessagesKeepTheirOrderWhileTheReceiverIsSlow) {
     if (!is_last()) comm().send(x, rank() + 1, stream());
     copy(seen->slice(0, i, 1), x->slice(0, 299'999, 1), stream());
   }
-  const std::vector<std::uint8_t> values = on_host(seen);
+  const std::vector<std::uint8_t> values = on_host<std::uint8_t>(seen);
   for (std::size_t i = 0; i < 1000; ++i) {
     ASSERT_EQ(values[4 * i], i % 256) << "message " << i;
     ASSERT_EQ(values[4 * i + 3], i % 256) << "message " << i;
