@@ -74,6 +74,7 @@ class Loader {
   };
 
   void layer(LayerWeights& weights, int index) {
+    pipeline_.agree_here();  // a rank that fails, or a job that stops, costs the others one layer
     norm(weights.attention_norm, index, WeightRole::attention_norm,
          WeightRole::attention_norm_bias);
     matrix(weights.qkv, index, {WeightRole::q, WeightRole::k, WeightRole::v});

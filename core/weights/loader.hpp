@@ -75,7 +75,8 @@ struct LoadOptions {
 
 // Throws UserError naming the checkpoint and the tensor when one is missing, has another shape, or
 // its file is truncated. With peers it is collective over them; what is wrong before anything is
-// read is thrown by all of them, and a rank that fails later serves the others to the end.
+// read is thrown by all of them. A rank that fails later serves the others to the end of its layer
+// and throws; they return without the layers after that, so that callers agree() on the outcome.
 RankWeights load_weights(const ModelDescription& model, Checkpoint& checkpoint,
                          const RankSlices& slices, const LoadOptions& options, Stream stream);
 

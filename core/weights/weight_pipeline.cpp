@@ -38,7 +38,8 @@ WeightPipeline::WeightPipeline(Checkpoint& checkpoint, const LoadPeers* peers,
 void WeightPipeline::add(std::vector<WeightPart> parts, std::int64_t rows, DType dtype, Take take) {
   const std::int64_t columns = parts.front().slice.columns.count;
   matrices_.push_back(
-      std::make_unique<Matrix>(Matrix{std::move(parts), rows, columns, dtype, std::move(take)}));
+      std::make_unique<Matrix>(Matrix{std::move(parts), rows, columns, dtype, std::move(take),
+                                      std::exchange(agrees_next_, false)}));
 }
 
 std::vector<WeightPipeline::Piece> WeightPipeline::pieces_of(const Matrix& matrix) const {
@@ -67,6 +68,7 @@ std::vector<WeightPipeline::Piece> WeightPipeline::pieces_of(const Matrix& matri
 // Cuts a matrix into what is read at a time, and notes the memory that takes.
 void WeightPipeline::make_batches(const Matrix& matrix) {
   std::vector<Piece> pieces = pieces_of(matrix);
+  const std::size_t first_batch = batches_.size();
   const auto element = size_of(matrix.dtype);
   const auto row_bytes = static_cast<std::size_t>(matrix.columns) * element;
   const bool is_on_host = stream_.device.is_cpu();
@@ -81,7 +83,7 @@ void WeightPipeline::make_batches(const Matrix& matrix) {
   }
   if (is_on_host) {
     slot_bytes_ = std::max(slot_bytes_, static_cast<std::size_t>(matrix.rows) * row_bytes);
-    batches_.push_back({&matrix, std::move(pieces), 0, matrix.rows, true});
+    batches_.push_back({&matrix, std::move(pieces), 0, matrix.rows, true, matrix.agrees_first});
     return;
   }
   if (pieces.empty()) batches_.push_back({&matrix, {}, 0, 0, true});
@@ -90,6 +92,7 @@ void WeightPipeline::make_batches(const Matrix& matrix) {
     slot_bytes_ = std::max(slot_bytes_, static_cast<std::size_t>(rows) * row_bytes);
     batches_.push_back({&matrix, {piece}, piece.row, rows, &piece == &pieces.back()});
   }
+  batches_[first_batch].agrees_first = matrix.agrees_first;
 }
 
 void WeightPipeline::prepare() {
@@ -183,8 +186,8 @@ void WeightPipeline::give(const Matrix& matrix, const TensorView& view, std::int
   matrix.take(view);
 }
 
-// What this rank does for itself. When that fails and others count on this rank, it goes on, so
-// that nobody waits for it.
+// What this rank does for itself. When that fails and others count on this rank, it goes on to the
+// next agreement, so that nobody waits for it.
 template <typename Step>
 void WeightPipeline::attempt(Step&& step) {
   try {
@@ -195,10 +198,17 @@ void WeightPipeline::attempt(Step&& step) {
   }
 }
 
+// On any of the ranks that load together. Collective over them.
+bool WeightPipeline::has_anyone_failed() const {
+  const std::int64_t among_tensor = peers_->tensor.all_reduce_max(error_ ? 1 : 0);
+  return peers_->replicas.all_reduce_max(among_tensor) != 0;
+}
+
 void WeightPipeline::run() {
   ReadAhead ahead(batches_.size(), std::max<std::size_t>(1, slots_.size()),
                   [this](std::size_t turn) { read(batches_[turn], slots_[turn % slots_.size()]); });
   for (std::size_t turn = 0; turn < batches_.size(); ++turn) {
+    if (peers_ != nullptr && batches_[turn].agrees_first && has_anyone_failed()) break;
     attempt([&] { ahead.wait(turn); });
     finish(batches_[turn], slots_[turn % slots_.size()]);
     // On the CPU everything is done; a GPU's copy of the batch before has had this one's time.

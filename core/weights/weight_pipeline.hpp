@@ -39,11 +39,16 @@ class WeightPipeline {
   // Appends the matrix of these parts, below one another, and zero rows up to `rows`.
   void add(std::vector<WeightPart> parts, std::int64_t rows, DType dtype, Take take);
 
+  // Before the next matrix the ranks that load together agree to go on: called at the same places
+  // of the list on all of them. Nothing to do without peers.
+  void agree_here() { agrees_next_ = true; }
+
   // Allocates what run() needs.
   void prepare();
 
-  // Reads everything that was added and calls each `take` in order. With peers it is collective,
-  // and what fails on one rank is thrown when all have been served.
+  // Reads everything that was added and calls each `take` in order. With peers it is collective:
+  // what fails on one rank is thrown there when all come to the next agreement, and the others
+  // return without the rest.
   void run();
 
  private:
@@ -60,6 +65,7 @@ class WeightPipeline {
     std::int64_t columns = 0;
     DType dtype = DType::f32;
     Take take;
+    bool agrees_first = false;
   };
   // What is read at a time: a matrix, or, on its way to a GPU, one piece of it.
   struct Batch {
@@ -68,6 +74,7 @@ class WeightPipeline {
     std::int64_t first_row = 0;  // of the matrix
     std::int64_t rows = 0;
     bool is_last = false;  // of the matrix
+    bool agrees_first = false;
   };
   struct Slot {
     HostBuffer memory;
@@ -87,6 +94,7 @@ class WeightPipeline {
   TensorView target(const Matrix& matrix, const Slot& slot) const;
   template <typename Step>
   void attempt(Step&& step);
+  bool has_anyone_failed() const;
 
   Checkpoint& checkpoint_;
   const LoadPeers* peers_;
@@ -98,6 +106,7 @@ class WeightPipeline {
   std::size_t apart_bytes_ = 0;
   std::vector<Slot> slots_;
   Buffer device_matrix_;
+  bool agrees_next_ = false;
   std::exception_ptr error_;
 };
 

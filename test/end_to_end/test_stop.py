@@ -2,12 +2,13 @@
 that --resume makes the rest of them."""
 
 import json
+import random
 import resource
 import signal
 import time
 import unittest
 
-from running_job import Job, Workspace, answers, slow_model
+from running_job import MODELS, Job, Workspace, answers, slow_model
 
 STOPPED = 75
 MANY = 600  # prompts; a few seconds of work, so that a signal comes in the middle
@@ -141,14 +142,92 @@ class Stop(unittest.TestCase):
         config.update(num_hidden_layers=200)
         (self.model / "config.json").write_text(json.dumps(config))
         prompts = self.write_prompts(4, 8)
-        with Job(2, self.arguments(prompts, "-pp", "2")) as job:
-            job.wait_for_line("for each rank")
-            job.send(1, signal.SIGTERM)
-            code, took = job.end()
-            self.assertEqual(code, STOPPED, job.log())
-            self.assertLess(took, 10)
-            self.assertNotIn("weights: ", job.log())
-            self.assertIn("stopped by SIGTERM on rank 1", job.log())
+        for number, strategy, grid in ((signal.SIGTERM, "read", "-pp"), (signal.SIGUSR1, "broadcast", "-tp"),
+                                       (signal.SIGUSR1, "broadcast", "-dp"), (signal.SIGINT, "broadcast", "-dp")):
+            with self.subTest(signal=number, strategy=strategy, grid=grid):
+                with Job(2, self.arguments(prompts, grid, "2", "--load-strategy", strategy)) as job:
+                    job.wait_for_line(f"load strategy: {strategy}")
+                    time.sleep(0.3)
+                    job.send(1, number)
+                    if number == signal.SIGINT:
+                        job.wait_for_line("SIGINT on rank 1: no prompt is begun any more", 2)
+                        job.send(1, number)
+                    code, took = job.end()
+                    self.assertEqual(code, STOPPED, job.log())
+                    self.assertLess(took, 10)
+                    self.assertNotIn("weights: ", job.log())
+                if number != signal.SIGINT:
+                    self.assertIn(f"stopped by {signal.Signals(number).name} on rank 1", job.log())
+                    self.assertEqual(job.complaints(), [])
+                    self.assertFalse(self.output.with_name(f"{self.output.name}.spool").exists())
+
+    def test_a_signal_at_any_moment_of_the_start_loses_nothing(self):
+        self.model = MODELS / "llama-tied-bias"
+        prompts = self.folder / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": [3 + i % 300, 5, 7], "max_tokens": 1 + i % 60}) + "\n"
+                                   for i in range(4000)))
+        arguments = ["--model", self.model, "--prompts", prompts, "--output", self.output, "--temperature", "0",
+                     "--progress-interval", "0", "--grace-period", "0", "--resume"]
+        with Job(0, arguments) as job:
+            self.assertEqual(job.end()[0], 0, job.log())
+        undisturbed = self.results()
+        draw = random.Random(4)
+        stopped = 0
+        for attempt in range(16):
+            number = draw.choice((signal.SIGUSR1, signal.SIGTERM, signal.SIGINT))
+            before = answers(self.output)
+            with Job(2, arguments) as job:
+                job.pid(1)
+                time.sleep(draw.uniform(0, 0.6))
+                try:
+                    job.send(draw.randrange(2), number)
+                except (AssertionError, ProcessLookupError):
+                    pass  # it has ended
+                code, _ = job.end()
+            if code == 0:
+                break
+            # A signal before the program could catch it ends the rank, and mpirun says so.
+            self.assertIn(code, (STOPPED, 128 + number), f"attempt {attempt}\n{job.log()}")
+            self.assertLessEqual(len(job.complaints()), 1, job.log())
+            self.assertGreaterEqual(answers(self.output), before)
+            stopped += code == STOPPED
+        self.assertGreaterEqual(stopped, 3)
+        if not self.output.exists():
+            with Job(1, arguments) as job:
+                self.assertEqual(job.end()[0], 0, job.log())
+        self.assertEqual(self.results(), undisturbed)
+
+    def test_a_job_that_writes_its_result_stops_too_and_resume_writes_it(self):
+        self.model = MODELS / "llama-tied-bias"
+        prompts = self.folder / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": [3 + i % 300, 5, 7], "max_tokens": 100}) + "\n"
+                                   for i in range(1000)))  # with the log probabilities 80 MB of results
+        arguments = ["--model", self.model, "--prompts", prompts, "--output", self.output, "--temperature", "0",
+                     "--ignore-eos", "--logprobs", "20", "--progress-interval", "0", "--grace-period", "0", "--resume"]
+        partial = self.output.with_name(f"{self.output.name}.partial")
+        for again in (False, True):
+            with self.subTest(again=again):
+                with Job(2, arguments) as job:
+                    job.wait_for(partial.exists, "the result is being written")
+                    job.send(1, signal.SIGUSR1)
+                    code, _ = job.end()
+                    self.assertEqual(code, STOPPED, job.log())
+                    self.assertIn("stopped by SIGUSR1 on rank 1; run again with --resume", job.log())
+                    self.assertEqual(answers(self.output), 1000)
+                    self.assertFalse(self.output.exists())
+                    self.assertFalse(partial.exists())
+                    self.assertEqual("weights: " in job.log(), not again)  # the second only lacks the result
+        with Job(2, arguments) as job:
+            job.wait_for(partial.exists, "the result is being written")
+            job.send(0, signal.SIGINT)
+            job.send(0, signal.SIGINT)
+            self.assertEqual(job.end()[0], STOPPED, job.log())
+            self.assertEqual(answers(self.output), 1000)
+            self.assertFalse(self.output.exists())
+        with Job(1, arguments) as job:
+            self.assertEqual(job.end()[0], 0, job.log())
+        self.assertEqual(len(self.results().splitlines()), 1000)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["model", "prompts.jsonl"])
 
     def test_the_time_limit_leaves_room_to_stop(self):
         prompts = self.write_prompts(MANY, SHORT_TOKENS)

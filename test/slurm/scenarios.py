@@ -20,13 +20,14 @@ class Site:
         self._count = 0
         self.set(launcher="auto")
 
-    def set(self, programs="", launcher="auto"):
+    def set(self, programs="", launcher="auto", patience=300):
         """Writes the site's settings: as shipped, but for what this lab needs."""
         with open(f"{self.scripts}/site.sh") as shipped, open(f"{WORK}/site.sh", "w") as site:
             site.write(shipped.read())
             print(f"programs={programs}", f"launcher={launcher}",
                   "bind=none",  # virtual nodes share their cores, and would bind to the same ones
                   "sbatch_options=(--nodes=1 --ntasks-per-node=2)", "fruitless_starts=2",
+                  f"earlier_ranks_seconds={patience}",
                   "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1", sep="\n", file=site)
 
     def flags(self, prompts, output, *more):
@@ -171,6 +172,28 @@ def no_endless_requeue(site):
         site.set()
     assert restarts(cluster, job) == 1
     assert "2 starts in a row answered no prompt: not queued again" in site.log(job), site.log(job)
+
+
+def submitted_twice(site):
+    """The same job once more, by mistake: its starts name the first, and end for good; the first goes on undisturbed."""
+    cluster, output = site.cluster, site.output()
+    command = ["batch", "--nodes=2", "--ntasks-per-node=1", "--", *site.flags(site.prompts(LINES), output)]
+    site.set(patience=2)
+    try:
+        with site.slow_network("500kbit"):
+            (first,), _ = site.submit(*command)
+            wait_for_answers(output)
+            (second,), _ = site.submit(*command)
+            cluster.wait_for(second, "FAILED", 90)
+            assert cluster.state(first) == "RUNNING"
+    finally:
+        site.set()
+    log = site.log(second)
+    assert f"still write to {output}.spool: process " in log and f"Slurm job {first}" in log, log
+    assert "2 starts in a row answered no prompt: not queued again" in log, log
+    assert restarts(cluster, second) == 1
+    cluster.wait_for(first)
+    site.check(output, LINES)
 
 
 def users_mistake_is_final(site):
@@ -319,7 +342,7 @@ def doctor(site):
         assert slow == ("0.00 GB/s" in said), said
 
 
-SHORT = [two_nodes_stopped_and_killed, array_merged, cancelled_stays_cancelled, no_endless_requeue, users_mistake_is_final,
-         doctor]
+SHORT = [two_nodes_stopped_and_killed, array_merged, cancelled_stays_cancelled, no_endless_requeue, submitted_twice,
+         users_mistake_is_final, doctor]
 LONG = [time_limit_until_done, preempted, killed_rank, silent_node, killed_slurmd, killed_slurmds,
         started_by_mpirun, array_with_a_lost_node]
