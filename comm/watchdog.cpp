@@ -150,8 +150,8 @@ class Watchdog::Thread {
         done_ = true;
         return;
       }
-    } else if (beat && sends_[0].done()) {
-      sends_[0] = send(report(ReportKind::alive));
+    } else if (is_first_step() || (beat && sends_[0].done())) {
+      sends_[0].join(send(report(ReportKind::alive)));
     }
     pass_on_signals(elapsed);
     silence_of_chief_ += elapsed;
@@ -169,6 +169,13 @@ class Watchdog::Thread {
                              silence_of_chief_),
                  exit_code::stopped);
     }
+  }
+
+  // Once: from then on rank 0 knows that the rank is in the steps.
+  bool is_first_step() {
+    if (first_step_told_) return false;
+    first_step_told_ = host_.progress().step.load(std::memory_order_relaxed) >= 0;
+    return first_step_told_;
   }
 
   void pass_on_signals(double elapsed) {
@@ -287,6 +294,7 @@ class Watchdog::Thread {
   std::optional<StopTerms> settled_;
   bool end_seen_ = false;
   bool end_reported_ = false;
+  bool first_step_told_ = false;
   bool stop_passed_on_ = false;
   bool interrupt_passed_on_ = false;
   bool done_ = false;

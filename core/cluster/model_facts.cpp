@@ -4,7 +4,10 @@
 #include <array>
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <span>
 
+#include "comm/agree.hpp"
 #include "comm/hosts.hpp"
 #include "core/cluster/rank_facts.hpp"
 #include "core/io/crc32c.hpp"
@@ -53,6 +56,19 @@ std::map<std::string, std::string> model_facts(const ModelFiles& files) {
     }
   }
   return facts;
+}
+
+std::map<std::string, std::string> model_facts_of_host(const Comm& world, const Comm& node,
+                                                       const std::string& model) {
+  Bytes wire;
+  agree(world, [&] {
+    if (node.rank() != 0) return;
+    const auto cbor = nlohmann::json::to_cbor(model_facts(find_model(model)));
+    const auto bytes = std::as_bytes(std::span(cbor));
+    wire.assign(bytes.begin(), bytes.end());
+  });
+  node.broadcast_bytes(wire, 0);
+  return nlohmann::json::from_cbor(as_text(wire));
 }
 
 }  // namespace millrace

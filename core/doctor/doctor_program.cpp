@@ -144,7 +144,7 @@ Place find_place(const Comm& world, const RunConfig& config) {
   Place place;
   const std::string& model = config.model.model;
   if (!model.empty()) {
-    place.model = agree(world, [&] { return model_facts(find_model(model)); });
+    place.model = model_facts_of_host(world, node, model);
   }
   // Ranks with different models would plan different grids.
   if (model.empty() || !is_same_everywhere(world, place.model)) {

@@ -30,6 +30,16 @@ std::int64_t memory_of_rank(const Device& device, const Comm& node, const Engine
          node.size();
 }
 
+// Rank 0 reads the headers for all.
+std::unique_ptr<Checkpoint> open_together(const Comm& world, const ModelFiles& files) {
+  Bytes heads;
+  agree(world, [&] {
+    if (world.rank() == 0) heads = read_checkpoint_heads(files);
+  });
+  world.broadcast_bytes(heads, 0);
+  return agree(world, [&] { return open_checkpoint(files, heads); });
+}
+
 }  // namespace
 
 void check_load_format(LoadFormat format, const ModelFiles& files) {
@@ -100,12 +110,8 @@ RankModel load_rank(const Grid& grid, const JobPlan& plan, const RunConfig& conf
   rank.slices = partition(plan.model.spec, grid.shape(), at, plan.options.pipeline_partition);
   rank.plan =
       plan.grid.ranks[static_cast<std::size_t>(at.pipeline * grid.shape().tensor + at.tensor)];
-  StoppableCheckpoint checkpoint(agree(grid.world(),
-                                       [&] {
-                                         return is_dummy ? make_dummy_checkpoint(
-                                                               plan.model, config.sampling.seed)
-                                                         : open_checkpoint(plan.files);
-                                       }),
+  StoppableCheckpoint checkpoint(is_dummy ? make_dummy_checkpoint(plan.model, config.sampling.seed)
+                                          : open_together(grid.world(), plan.files),
                                  stop);
   const WeightSharing sharing(grid, plan, config.model);
   log_info("load strategy: {}", sharing.explanation());

@@ -65,7 +65,7 @@ void check_programs(const Comm& world) {
 void check_models(const Comm& world, const std::string& model) {
   RankFacts mine;
   mine.host = host_name();
-  mine.model = agree(world, [&] { return model_facts(find_model(model)); });
+  mine.model = model_facts_of_host(world, world.split_by_host(), model);
   act_on(world, compare_ranks(gather_facts(world, mine)));
 }
 

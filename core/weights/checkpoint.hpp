@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,12 @@ class Checkpoint {
 // The checkpoint of a resolved model: its .gguf file, its model.safetensors, or the shards that its
 // model.safetensors.index.json lists. Opens and validates headers; throws UserError.
 std::unique_ptr<Checkpoint> open_checkpoint(const ModelFiles& files);
+
+// For many ranks: one reads the headers, the others open the checkpoint with them, and a file only
+// when they read weights from it.
+std::vector<std::byte> read_checkpoint_heads(const ModelFiles& files);
+std::unique_ptr<Checkpoint> open_checkpoint(const ModelFiles& files,
+                                            std::span<const std::byte> heads);
 
 // Made-up weights for a model of which only the config is at hand. An element is a function of the
 // seed, the tensor's name and its index, so every grid sees the same model. Norm weights are 1 and

@@ -234,8 +234,12 @@ void place_tensors(const GgufReader& in, const CheckpointFile& file, std::int64_
 }  // namespace
 
 GgufHeader read_gguf_header(const std::filesystem::path& path) {
+  return read_gguf_header(CheckpointFile(path));
+}
+
+GgufHeader read_gguf_header(const CheckpointFile& file) {
   static_assert(std::endian::native == std::endian::little, "GGUF is read as little-endian");
-  const CheckpointFile file(path);
+  const std::filesystem::path& path = file.path();
   GgufReader in(file);
   GgufHeader header;
   header.path = path;

@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/weights/checkpoint_file.hpp"
 #include "core/weights/storage_type.hpp"
 
 namespace millrace {
@@ -47,5 +48,6 @@ struct GgufHeader {
 
 // Reads and validates the header; the tensors' data is not read. Throws UserError naming the file.
 GgufHeader read_gguf_header(const std::filesystem::path& path);
+GgufHeader read_gguf_header(const CheckpointFile& file);
 
 }  // namespace millrace

@@ -1,9 +1,8 @@
 #include "core/weights/safetensors.hpp"
 
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -26,8 +25,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
 
   // All tensors of the file, or those for which `wanted` says so.
   template <typename Wanted>
-  void add(const fs::path& path, Wanted&& wanted) {
-    auto file = std::make_unique<CheckpointFile>(path);
+  void add(std::shared_ptr<CheckpointFile> file, Wanted&& wanted) {
     for (auto& [name, tensor] : read_safetensors_header(*file)) {
       if (wanted(name)) entries_.emplace(name, Entry{std::move(tensor), file.get()});
     }
@@ -62,32 +60,29 @@ class SafetensorsCheckpoint final : public Checkpoint {
   };
 
   std::string source_;
-  std::vector<std::unique_ptr<CheckpointFile>> files_;
+  std::vector<std::shared_ptr<CheckpointFile>> files_;
   std::map<std::string, Entry, std::less<>> entries_;
 };
 
 // weight_map: tensor name -> file name.
-Json read_weight_map(const fs::path& path) {
-  constexpr std::uintmax_t largest = std::uintmax_t{100} << 20;
-  std::error_code error;
-  const std::uintmax_t bytes = fs::file_size(path, error);
-  std::ifstream file(path, std::ios::binary);
-  if (!file || error) throw UserError("{}: cannot be read", path.string());
-  if (bytes > largest) {
-    throw UserError("{}: {} bytes, the limit is {}", path.string(), bytes, largest);
+Json read_weight_map(const CheckpointFile& file) {
+  constexpr std::int64_t largest = std::int64_t{100} << 20;
+  const std::string path = file.path().string();
+  if (file.bytes() > largest) {
+    throw UserError("{}: {} bytes, the limit is {}", path, file.bytes(), largest);
   }
-  std::ostringstream text;
-  text << file.rdbuf();
-  const Json index = Json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
+  std::string text(static_cast<std::size_t>(file.bytes()), '\0');
+  file.read(0, std::as_writable_bytes(std::span(text)));
+  const Json index = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    throw UserError("{}: holds no weight_map", path.string());
+    throw UserError("{}: holds no weight_map", path);
   }
   return index["weight_map"];
 }
 
-std::unique_ptr<Checkpoint> open_sharded(const fs::path& folder) {
-  const fs::path index = folder / index_name;
-  const Json weight_map = read_weight_map(index);
+std::unique_ptr<Checkpoint> open_sharded(CheckpointFiles& files) {
+  const fs::path index = files.folder() / index_name;
+  const Json weight_map = read_weight_map(*files.open(std::string(index_name)));
   std::map<std::string, std::string> shard_of;
   std::map<std::string, std::int64_t> shards;  // and how many tensors they should have
   for (const auto& [name, value] : weight_map.items()) {
@@ -103,7 +98,7 @@ std::unique_ptr<Checkpoint> open_sharded(const fs::path& folder) {
   auto checkpoint = std::make_unique<SafetensorsCheckpoint>(index.string());
   for (const auto& [shard, expected] : shards) {
     std::int64_t found = 0;
-    checkpoint->add(folder / shard, [&](const std::string& name) {
+    checkpoint->add(files.open(shard), [&](const std::string& name) {
       const auto at = shard_of.find(name);
       const bool is_here = at != shard_of.end() && at->second == shard;
       found += is_here ? 1 : 0;
@@ -111,39 +106,33 @@ std::unique_ptr<Checkpoint> open_sharded(const fs::path& folder) {
     });
     if (found != expected) {
       throw UserError("{}: holds {} of the {} tensors that {} expects in it",
-                      (folder / shard).string(), found, expected, index_name);
+                      (files.folder() / shard).string(), found, expected, index_name);
     }
   }
   return checkpoint;
 }
 
 // The only safetensors file of a folder that has neither of the usual names.
-fs::path only_file(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  }
-  if (files.size() == 1) return files.front();
-  if (files.empty() && (fs::exists(folder / "pytorch_model.bin", error) ||
-                        fs::exists(folder / "pytorch_model.bin.index.json", error))) {
+std::string only_file(const CheckpointFiles& files) {
+  const std::vector<std::string> found = files.names(".safetensors");
+  if (found.size() == 1) return found.front();
+  if (found.empty() &&
+      (files.has("pytorch_model.bin") || files.has("pytorch_model.bin.index.json"))) {
     throw UserError(
         "{}: holds pytorch_model.bin, a pickle, which is not read: convert it to safetensors",
-        folder.string());
+        files.folder().string());
   }
   throw UserError("{}: holds {} .safetensors files and neither model.safetensors nor {}",
-                  folder.string(), files.size(), index_name);
+                  files.folder().string(), found.size(), index_name);
 }
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> open_safetensors(const fs::path& folder) {
-  std::error_code error;
-  if (fs::is_regular_file(folder / index_name, error)) return open_sharded(folder);
-  fs::path path = folder / "model.safetensors";
-  if (!fs::exists(path, error)) path = only_file(folder);
-  auto checkpoint = std::make_unique<SafetensorsCheckpoint>(path.string());
-  checkpoint->add(path, [](const std::string&) { return true; });
+std::unique_ptr<Checkpoint> open_safetensors(CheckpointFiles& files) {
+  if (files.has(std::string(index_name))) return open_sharded(files);
+  const std::string name = files.has("model.safetensors") ? "model.safetensors" : only_file(files);
+  auto checkpoint = std::make_unique<SafetensorsCheckpoint>((files.folder() / name).string());
+  checkpoint->add(files.open(name), [](const std::string&) { return true; });
   return checkpoint;
 }
 

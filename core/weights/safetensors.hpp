@@ -11,6 +11,7 @@
 
 #include "core/weights/checkpoint.hpp"
 #include "core/weights/checkpoint_file.hpp"
+#include "core/weights/checkpoint_files.hpp"
 
 namespace millrace {
 
@@ -27,6 +28,6 @@ std::map<std::string, SafetensorsTensor, std::less<>> read_safetensors_header(
 
 // The checkpoint of a folder: model.safetensors, the shards that model.safetensors.index.json
 // lists, or the only *.safetensors file. Shards must lie in the folder.
-std::unique_ptr<Checkpoint> open_safetensors(const std::filesystem::path& folder);
+std::unique_ptr<Checkpoint> open_safetensors(CheckpointFiles& files);
 
 }  // namespace millrace

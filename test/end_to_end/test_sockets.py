@@ -3,37 +3,22 @@ nothing but MPI. Needs strace, and a system that lets it trace; else it says tha
 
 import collections
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import unittest
 
-from running_job import BINARY, MODELS, MPIEXEC, Workspace
+from running_job import BINARY, MODELS, Workspace
+from traced import lines, run_traced, skip_without_strace
 
 MPI_ALONE = BINARY.parent / "test/end_to_end/mpi_alone"
-TRACE = ["strace", "-f", "-qq", "-e", "trace=socket,connect,bind,listen,accept,accept4", "-e", "signal=none"]
+SOCKET_CALLS = "socket,connect,bind,listen,accept,accept4"
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-
-
-def traces(folder):
-    return "".join(path.read_text(errors="replace") for path in sorted(folder.iterdir()))
-
-
-def run_traced(ranks, folder, program, *arguments):
-    """Every rank under strace, with a file of its own for each process in the folder."""
-    folder.mkdir()
-    launcher = [MPIEXEC, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"] if ranks else []
-    return subprocess.run([str(word) for word in [*launcher, *TRACE, "-ff", "-o", folder / "trace", program, *arguments]],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def calls(folder):
     """What was called, how often: ("socket", "AF_INET, SOCK_STREAM"), ("connect", "AF_UNIX"), ("listen", "")."""
     found = collections.Counter()
-    for line in traces(folder).splitlines():
+    for line in lines(folder):
         call = re.match(r"(socket|connect|bind|listen|accept4?)\((.*)", line)
         if not call:
             continue
@@ -61,7 +46,7 @@ class Sockets(unittest.TestCase):
 
     def job(self, ranks, folder):
         output = self.folder / f"answers-{ranks}.h5"
-        done = run_traced(ranks, folder, BINARY, "--model", MODELS / "llama-tied-bias", "--prompts",
+        done = run_traced(ranks, SOCKET_CALLS, folder, BINARY, "--model", MODELS / "llama-tied-bias", "--prompts",
                           self.folder / "prompts.jsonl", "--output", output, "--max-tokens", "4", "--max-model-len", "64",
                           "--chat-template", self.folder / "chat.jinja", *(["-dp", ranks] if ranks else []))
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -71,7 +56,7 @@ class Sockets(unittest.TestCase):
         for ranks in (0, 2):
             with self.subTest(ranks=ranks):
                 theirs = self.folder / f"mpi-{ranks}"
-                done = run_traced(ranks, theirs, MPI_ALONE)
+                done = run_traced(ranks, SOCKET_CALLS, theirs, MPI_ALONE)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 ours = self.folder / f"job-{ranks}"
                 self.job(ranks, ours)
@@ -81,15 +66,10 @@ class Sockets(unittest.TestCase):
         """The comparison above can fail."""
         spy = self.folder / "spy"
         program = "import socket, sys; socket.socket().listen(); sys.exit(0)"
-        run_traced(0, spy, sys.executable, "-c", program)
+        run_traced(0, SOCKET_CALLS, spy, sys.executable, "-c", program)
         self.assertEqual(calls(spy), {("socket", "AF_INET, SOCK_STREAM"): 1, ("listen", ""): 1})
 
 
 if __name__ == "__main__":
-    if shutil.which("strace") is None:
-        print("SKIPPED: strace was not found")
-        sys.exit(77)
-    if subprocess.run(["strace", "-f", "-o", os.devnull, "true"], capture_output=True).returncode != 0:
-        print("SKIPPED: this system lets no process trace another")
-        sys.exit(77)
+    skip_without_strace()
     unittest.main(verbosity=2)

@@ -266,8 +266,7 @@ class Stop(unittest.TestCase):
     def test_a_rank_that_stands_still_ends_the_job(self):
         prompts = self.write_prompts(8 * MANY, SHORT_TOKENS)
         with Job(2, self.arguments(prompts, "-pp", "2")) as job:
-            self.wait_for_answers(job)
-            time.sleep(3)  # a rank tells its step every 2 s
+            self.wait_for_answers(job, 1)  # a rank tells its first step at once, and then every 2 s
             job.send(1, signal.SIGSTOP)
             code = self.assert_failed(job, r"^millrace: rank 1 on host \S+ has been silent for 20 s, last seen in "
                                            r"step \d+.*: the job ends$")

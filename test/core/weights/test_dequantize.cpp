@@ -15,7 +15,7 @@ class Dequantize : public ::testing::TestWithParam<const char*> {
   }
 
   // Made by test/data/make_quantized_blocks.py.
-  std::unique_ptr<Checkpoint> blocks_ = open_gguf(MILLRACE_TEST_DATA "/quantized.gguf");
+  std::unique_ptr<Checkpoint> blocks_ = open_checkpoint({{}, MILLRACE_TEST_DATA "/quantized.gguf"});
 };
 
 TEST_P(Dequantize, EqualsTheGgufPackageBitByBit) {

@@ -58,7 +58,7 @@ TEST(Gguf, ReadsMetadataOfEveryKindAndTensorsOutermostFirst) {
                 ThrowsMessage<UserError>(HasSubstr("'count' is not a string")));
     EXPECT_THAT(header.tensors.at("t").shape, ElementsAre(2, 3));
 
-    const auto checkpoint = open_gguf(path);
+    const auto checkpoint = open_checkpoint({{}, path});
     EXPECT_THAT(read_values(*checkpoint, "t", {1, 1}, {0, 3}), ElementsAre(3, 4, 5));
     EXPECT_EQ(checkpoint->bytes_read(), 12);
   }

@@ -24,7 +24,7 @@ const std::string six_floats = bytes_of(std::vector<float>{1, 2, 3, 4, 5, 6});
 TEST(Safetensors, ReadsOnlyTheBytesOfARectangle) {
   const TemporaryFolder folder;
   folder.write("model.safetensors", safetensors(one_matrix, six_floats));
-  const auto checkpoint = open_safetensors(folder.path());
+  const auto checkpoint = open_checkpoint({folder.path(), {}});
   EXPECT_THAT(read_values(*checkpoint, "a", {0, 2}, {0, 3}), ElementsAre(1, 2, 3, 4, 5, 6));
   EXPECT_EQ(checkpoint->bytes_read(), 24);
   EXPECT_THAT(read_values(*checkpoint, "a", {0, 2}, {1, 2}), ElementsAre(2, 3, 5, 6));
@@ -42,7 +42,7 @@ TEST(Safetensors, EveryStoredFloatIsReadAsEveryOther) {
                safetensors(R"({"h":{"dtype":"F16","shape":[4],"data_offsets":[0,8]},
                                "b":{"dtype":"BF16","shape":[4],"data_offsets":[8,16]}})",
                            bytes_of(halves) + bytes_of(brains)));
-  const auto checkpoint = open_safetensors(folder.path());
+  const auto checkpoint = open_checkpoint({folder.path(), {}});
   for (const char* name : {"h", "b"}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       EXPECT_THAT(read_values(*checkpoint, name, {0, 4}, {0, 1}, dtype),
@@ -60,7 +60,7 @@ TEST(Safetensors, ShardsAreReadThroughTheIndex) {
       safetensors(R"({"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", bytes_of(7.0F)));
   folder.write("model.safetensors.index.json",
                R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
-  const auto checkpoint = open_safetensors(folder.path());
+  const auto checkpoint = open_checkpoint({folder.path(), {}});
   EXPECT_THAT(read_values(*checkpoint, "a", {1, 1}, {0, 3}), ElementsAre(4, 5, 6));
   EXPECT_THAT(read_values(*checkpoint, "b", {0, 1}, {0, 1}), ElementsAre(7));
 }
@@ -71,7 +71,7 @@ TEST(Safetensors, AnIndexCannotLeaveTheFolderOrPromiseWhatIsNotThere) {
   const auto opening = [&](const std::string& index) {
     return [&folder, index] {
       folder.write("model.safetensors.index.json", index);
-      open_safetensors(folder.path());
+      open_checkpoint({folder.path(), {}});
     };
   };
   for (const char* shard :
@@ -118,8 +118,11 @@ TEST(Safetensors, ACorruptHeaderIsTheUsersErrorThatSaysWhat) {
   const TemporaryFolder folder;
   for (const BadFile& file : bad) {
     const auto path = folder.write("model.safetensors", safetensors(file.header, six_floats));
-    EXPECT_THAT([&] { open_safetensors(folder.path()); },
-                ThrowsMessage<UserError>(AllOf(HasSubstr(path.string()), HasSubstr(file.message))));
+    EXPECT_THAT(
+        [&] {
+          open_checkpoint({folder.path(), {}});
+        },
+        ThrowsMessage<UserError>(AllOf(HasSubstr(path.string()), HasSubstr(file.message))));
   }
 }
 
@@ -128,7 +131,7 @@ TEST(Safetensors, AHeaderLengthBeyondTheFileIsTheUsersError) {
   const auto opening = [&](const std::string& bytes) {
     return [&folder, bytes] {
       folder.write("model.safetensors", bytes);
-      open_safetensors(folder.path());
+      open_checkpoint({folder.path(), {}});
     };
   };
   EXPECT_THAT(opening("1234567"), ThrowsMessage<UserError>(HasSubstr("the file has 7 bytes")));
@@ -143,7 +146,7 @@ TEST(Safetensors, UnsupportedElementsMatterOnlyWhenTheyAreWanted) {
   folder.write(
       "model.safetensors",
       safetensors(R"({"mask":{"dtype":"BOOL","shape":[4],"data_offsets":[0,4]}})", "abcd"));
-  const auto checkpoint = open_safetensors(folder.path());
+  const auto checkpoint = open_checkpoint({folder.path(), {}});
   EXPECT_THAT([&] { checkpoint->find("mask"); },
               ThrowsMessage<UserError>(AllOf(HasSubstr("'mask'"), HasSubstr("BOOL"))));
 }
@@ -151,7 +154,7 @@ TEST(Safetensors, UnsupportedElementsMatterOnlyWhenTheyAreWanted) {
 TEST(Safetensors, AFileCutShortWhileItIsOpenIsAnError) {
   const TemporaryFolder folder;
   const auto path = folder.write("model.safetensors", safetensors(one_matrix, six_floats));
-  const auto checkpoint = open_safetensors(folder.path());
+  const auto checkpoint = open_checkpoint({folder.path(), {}});
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 4);
   EXPECT_THAT(
       [&] {
@@ -162,13 +165,19 @@ TEST(Safetensors, AFileCutShortWhileItIsOpenIsAnError) {
 
 TEST(Safetensors, AFolderWithNoneOrManyFilesSaysSo) {
   const TemporaryFolder folder;
-  EXPECT_THAT([&] { open_safetensors(folder.path()); },
-              ThrowsMessage<UserError>(HasSubstr("0 .safetensors files")));
+  EXPECT_THAT(
+      [&] {
+        open_checkpoint({folder.path(), {}});
+      },
+      ThrowsMessage<UserError>(HasSubstr("0 .safetensors files")));
   folder.write("pytorch_model.bin", "");
-  EXPECT_THAT([&] { open_safetensors(folder.path()); },
-              ThrowsMessage<UserError>(HasSubstr("convert it to safetensors")));
+  EXPECT_THAT(
+      [&] {
+        open_checkpoint({folder.path(), {}});
+      },
+      ThrowsMessage<UserError>(HasSubstr("convert it to safetensors")));
   folder.write("other.safetensors", safetensors(one_matrix, six_floats));
-  EXPECT_NE(open_safetensors(folder.path())->find("a"), nullptr);
+  EXPECT_NE(open_checkpoint({folder.path(), {}})->find("a"), nullptr);
 }
 
 }  // namespace
