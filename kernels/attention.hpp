@@ -37,7 +37,9 @@ struct AttentionParams {
 //   fp8_e4m3
 // A query at position p sees keys 0..p; one that sees none (L = 0) gets zeros. Rows at and beyond
 // query_starts[sequences] are not written. Sums are f32. On the CPU a row's bits depend neither on
-// the batch it is in nor on how its prompt was cut into chunks. arXiv:2309.06180 (paging),
+// the batch it is in nor on how its prompt was cut into chunks. On CUDA the batch's arrays, and
+// keys older than a sequence's newest, may be read while the op before this one on the stream still
+// runs (kernels/base/cuda_launch.cuh): they are constants of the step. arXiv:2309.06180 (paging),
 // arXiv:2205.14135.
 void paged_attention(const TensorView& out, const TensorView& q, const TensorView& k_cache,
                      const TensorView& v_cache, const AttentionBatch& batch,

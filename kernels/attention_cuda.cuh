@@ -167,10 +167,10 @@ struct KvRows {
                                rows + static_cast<std::uint32_t>((lane % 16) * stride + step * 16));
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const std::uint32_t even_key = fp8_to_half2(raw[half]);
-        const std::uint32_t odd_key = fp8_to_half2(raw[half] >> 16);
-        b[half] = half2_to<T>(__byte_perm(even_key, odd_key, 0x5410));
-        b[2 + half] = half2_to<T>(__byte_perm(even_key, odd_key, 0x7632));
+        // Two dimensions of an even key, then of the odd one: pairs of keys are wanted.
+        const std::uint32_t pairs = __byte_perm(raw[half], 0, 0x3120);
+        b[half] = half2_to<T>(fp8_to_half2(pairs));
+        b[2 + half] = half2_to<T>(fp8_to_half2(pairs >> 16));
       }
     } else {
       const int key = lane % 16;

@@ -15,7 +15,7 @@ void* scratch(Stream stream);
 
 // Integers that are zero whenever no kernel of the stream runs: a kernel that counts with them
 // leaves them so. Zeroed once, with the scratch.
-constexpr int counter_count = 64;
+constexpr int counter_count = 2048;
 
 int* zeroed_counters(Stream stream);
 

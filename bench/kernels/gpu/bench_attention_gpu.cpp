@@ -14,76 +14,125 @@ struct Shape {
   std::int64_t heads = 32, kv_heads = 8, head_dim = 128;
 };
 
-// `sequences` of `queries` new tokens at the end of `keys` each.
-void bench_batch(const GpuBench& bench, const Shape& shape, int sequences, int queries, int keys,
-                 DType cache) {
-  const std::int64_t block_size = 16;
-  const std::int64_t blocks_each = (keys + block_size - 1) / block_size;
-  const std::int64_t blocks = sequences * blocks_each;
-  const std::int64_t tokens = static_cast<std::int64_t>(sequences) * queries;
+// Keys and values that every row of the table takes its blocks from.
+struct Cache {
+  static constexpr std::int64_t block_size = 16;
+  Shape shape;
+  Tensor keys, values;
+
+  Cache(const GpuBench& bench, const Shape& of_heads, DType dtype, std::int64_t tokens)
+      : shape(of_heads),
+        keys(
+            bench.random(dtype, {tokens / block_size, shape.kv_heads, block_size, shape.head_dim})),
+        values(bench.random(dtype,
+                            {tokens / block_size, shape.kv_heads, block_size, shape.head_dim})) {}
+};
+
+// `sequences` of `queries` new tokens at the end of `keys` each; when `fewest_keys` is not zero, of
+// lengths spread evenly from there to `keys`.
+struct Work {
+  int sequences, queries, keys;
+  int fewest_keys = 0;
+};
+
+void bench_batch(const GpuBench& bench, const Cache& cache, const Work& work) {
+  const Shape& shape = cache.shape;
+  std::mt19937 generator(1);
+  std::vector<std::int32_t> lengths;
+  std::vector<std::int32_t> starts = {0};
+  double all_keys = 0;
+  for (int s = 0; s < work.sequences; ++s) {
+    const int fewest = work.fewest_keys > 0 ? work.fewest_keys : work.keys;
+    lengths.push_back(work.keys - s * (work.keys - fewest) / std::max(work.sequences - 1, 1));
+    starts.push_back((s + 1) * work.queries);
+    all_keys += lengths.back();
+  }
+  std::shuffle(lengths.begin(), lengths.end(), generator);
+  const std::int64_t blocks_each = (work.keys + Cache::block_size - 1) / Cache::block_size;
+  std::vector<std::int32_t> table(static_cast<std::size_t>(work.sequences * blocks_each));
+  std::vector<std::int32_t> blocks(static_cast<std::size_t>(cache.keys->size(0)));
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::shuffle(blocks.begin(), blocks.end(), generator);
+  for (std::size_t i = 0; i < table.size(); ++i) table[i] = blocks[i % blocks.size()];
+
+  const std::int64_t tokens = static_cast<std::int64_t>(work.sequences) * work.queries;
   const std::int64_t width = shape.heads * shape.head_dim;
   const Tensor q = bench.random(DType::bf16, {tokens, width});
   const Tensor out = bench.random(DType::bf16, {tokens, width});
-  const Tensor k_cache = bench.random(cache, {blocks, shape.kv_heads, block_size, shape.head_dim});
-  const Tensor v_cache = bench.random(cache, {blocks, shape.kv_heads, block_size, shape.head_dim});
-  std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
-  std::iota(table.begin(), table.end(), 0);
-  std::shuffle(table.begin(), table.end(), std::mt19937(1));
-  std::vector<std::int32_t> starts;
-  for (int s = 0; s <= sequences; ++s) starts.push_back(s * queries);
   const Tensor tables = bench.ints(table);
   const Tensor query_starts = bench.ints(starts);
-  const Tensor lengths =
-      bench.ints(std::vector<std::int32_t>(static_cast<std::size_t>(sequences), keys));
-  const AttentionBatch batch{query_starts, lengths, tables->reshape({sequences, blocks_each}),
-                             queries,      keys,    queries == 1 ? sequences : 0};
+  const Tensor kv_lengths = bench.ints(lengths);
+  const AttentionBatch batch{
+      query_starts, kv_lengths, tables->reshape({work.sequences, blocks_each}),
+      work.queries, work.keys,  work.queries == 1 ? work.sequences : 0};
   AttentionParams params;
   params.heads = shape.heads;
   params.kv_heads = shape.kv_heads;
   params.head_dim = shape.head_dim;
   params.scale = 0.088F;
   const double seconds = bench.seconds(
-      [&] { paged_attention(out, q, k_cache, v_cache, batch, params, bench.stream()); });
-  const std::string what = fmt::format("{} x {} of {}, {} / {} x {}, {}", sequences, queries, keys,
-                                       shape.heads, shape.kv_heads, shape.head_dim, name(cache));
-  if (queries == 1) {
-    const double bytes = 2.0 * static_cast<double>(sequences) * keys *
-                         static_cast<double>(shape.kv_heads * shape.head_dim) *
-                         static_cast<double>(size_of(cache));
+      [&] { paged_attention(out, q, cache.keys, cache.values, batch, params, bench.stream()); });
+  const std::string keys = work.fewest_keys > 0 ? fmt::format("{}..{}", work.fewest_keys, work.keys)
+                                                : fmt::format("{}", work.keys);
+  const DType dtype = cache.keys->dtype();
+  const std::string what =
+      fmt::format("{} x {} of {}, {} / {} x {}, {}", work.sequences, work.queries, keys,
+                  shape.heads, shape.kv_heads, shape.head_dim, name(dtype));
+  if (work.queries == 1) {
+    const double bytes = 2.0 * all_keys * static_cast<double>(shape.kv_heads * shape.head_dim) *
+                         static_cast<double>(size_of(dtype));
     bench.report_bytes("decode attention", what, seconds, bytes);
   } else {
-    const double pairs = static_cast<double>(queries) * (keys - queries) +
-                         static_cast<double>(queries) * (queries + 1) / 2;
+    const double pairs = static_cast<double>(work.queries) * (work.keys - work.queries) +
+                         static_cast<double>(work.queries) * (work.queries + 1) / 2;
     bench.report_flops("prefill attention", what, seconds,
-                       4.0 * static_cast<double>(sequences * width) * pairs);
+                       4.0 * static_cast<double>(work.sequences * width) * pairs);
   }
 }
 
+constexpr std::int64_t large_cache = std::int64_t{1} << 20;  // tokens, of 8 KV heads x 128
+constexpr std::int64_t small_cache = std::int64_t{1} << 18;
+
 }  // namespace
 
-void bench_attention(const GpuBench& bench) {
-  for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
-    for (const auto& [sequences, keys] : {std::pair{1, 1024},
-                                          {16, 1024},
-                                          {64, 1024},
-                                          {256, 1024},
-                                          {64, 2048},
-                                          {64, 8192},
-                                          {1, 32768}}) {
-      bench_batch(bench, {}, sequences, 1, keys, cache);
+void bench_decode_attention(const GpuBench& bench) {
+  for (const DType dtype : {DType::bf16, DType::fp8_e4m3}) {
+    const Cache cache(bench, {}, dtype, large_cache);
+    for (const Work& work : {Work{1, 1, 1024},
+                             {16, 1, 1024},
+                             {64, 1, 1024},
+                             {256, 1, 1024},
+                             {64, 1, 2048},
+                             {64, 1, 8192},
+                             {1, 1, 32768},
+                             {512, 1, 192},
+                             {1024, 1, 192},
+                             {512, 1, 512},
+                             {1024, 1, 512},
+                             {512, 1, 1100},
+                             {600, 1, 2000, 1000},
+                             {750, 1, 2176, 128},
+                             {512, 1, 2048}}) {
+      bench_batch(bench, cache, work);
+    }
+    const Cache narrow(bench, {9, 3, 64}, dtype, small_cache);
+    bench_batch(bench, narrow, {256, 1, 1024});
+    bench_batch(bench, narrow, {1024, 1, 256});
+  }
+  bench_batch(bench, Cache(bench, {8, 4, 256}, DType::bf16, small_cache), {64, 1, 2048});
+  bench_batch(bench, Cache(bench, {32, 32, 96}, DType::bf16, small_cache), {64, 1, 2048});
+}
+
+void bench_prefill_attention(const GpuBench& bench) {
+  for (const DType dtype : {DType::bf16, DType::fp8_e4m3}) {
+    const Cache cache(bench, {}, dtype, small_cache);
+    for (const Work& work : {Work{1, 8192, 8192}, {16, 1000, 1000}, {4, 512, 8192}}) {
+      bench_batch(bench, cache, work);
     }
   }
-  bench_batch(bench, {9, 3, 64}, 256, 1, 1024, DType::bf16);
-  bench_batch(bench, {8, 4, 256}, 64, 1, 2048, DType::bf16);
-  bench_batch(bench, {32, 32, 96}, 64, 1, 2048, DType::bf16);
-  for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
-    bench_batch(bench, {}, 1, 8192, 8192, cache);
-    bench_batch(bench, {}, 16, 1000, 1000, cache);
-    bench_batch(bench, {}, 4, 512, 8192, cache);
+  for (const Shape& shape : {Shape{32, 8, 64}, {32, 32, 96}, {8, 4, 256}}) {
+    bench_batch(bench, Cache(bench, shape, DType::bf16, small_cache), {1, 8192, 8192});
   }
-  bench_batch(bench, {32, 8, 64}, 1, 8192, 8192, DType::bf16);
-  bench_batch(bench, {32, 32, 96}, 1, 8192, 8192, DType::bf16);
-  bench_batch(bench, {8, 4, 256}, 1, 8192, 8192, DType::bf16);
 }
 
 }  // namespace millrace::bench

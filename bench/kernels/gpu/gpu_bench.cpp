@@ -155,6 +155,7 @@ int main(int argc, char** argv) {
   const GpuBench bench;
   if (only.empty() || only == "rows") bench_rows(bench);
   if (only.empty() || only == "sampling") bench_sampling(bench);
-  if (only.empty() || only == "attention") bench_attention(bench);
+  if (only.empty() || only == "decode") bench_decode_attention(bench);
+  if (only.empty() || only == "prefill") bench_prefill_attention(bench);
   if (only.empty() || only == "linear") bench_linear(bench);
 }

@@ -51,6 +51,7 @@ class GpuBench {
 void bench_rows(const GpuBench& bench);
 void bench_sampling(const GpuBench& bench);
 void bench_linear(const GpuBench& bench);
-void bench_attention(const GpuBench& bench);
+void bench_decode_attention(const GpuBench& bench);
+void bench_prefill_attention(const GpuBench& bench);
 
 }  // namespace millrace::bench

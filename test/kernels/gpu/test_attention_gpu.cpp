@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "kernels/attention.hpp"
+#include "kernels/base/graph.hpp"
 #include "test/kernels/gpu/gpu_test.hpp"
 
 namespace millrace {
@@ -89,8 +90,36 @@ struct Batch {
 
 class AttentionOnGpu : public OnGpu {
  protected:
+  // A batch's copy on the GPU, and its output.
+  struct OnDevice {
+    Tensor q, k_cache, v_cache, query_starts, kv_lengths, block_tables, out;
+
+    OnDevice(const AttentionCase& c, const Batch& batch)
+        : q(to_gpu(batch.q, stream())),
+          k_cache(to_gpu(batch.k_cache, stream())),
+          v_cache(to_gpu(batch.v_cache, stream())),
+          query_starts(to_gpu(batch.query_starts, stream())),
+          kv_lengths(to_gpu(batch.kv_lengths, stream())),
+          block_tables(to_gpu(batch.block_tables, stream())),
+          out(poisoned_on_gpu(c.dtype, {batch.tokens, c.params.heads * c.params.head_dim},
+                              stream())) {}
+
+    void run(const AttentionCase& c, const Batch& batch) const {
+      paged_attention(out, q, k_cache, v_cache,
+                      {query_starts, kv_lengths, block_tables, batch.max_queries, batch.max_keys,
+                       c.decode_sequences},
+                      c.params, stream());
+    }
+  };
+
   static void expect_agreement(const AttentionCase& c) {
     const Batch batch(c);
+    const OnDevice on_gpu(c, batch);
+    on_gpu.run(c, batch);
+    expect_oracle(c, batch, on_gpu.out);
+  }
+
+  static void expect_oracle(const AttentionCase& c, const Batch& batch, const Tensor& out) {
     const std::int64_t width = c.params.heads * c.params.head_dim;
     const Tensor expected = poisoned(DType::f32, {batch.tokens, width});
     cpu::paged_attention_plain(expected, widened_tensor(batch.q), batch.k_cache, batch.v_cache,
@@ -102,18 +131,6 @@ class AttentionOnGpu : public OnGpu {
     const std::int64_t behind = batch.tokens - c.extra_tokens;
     std::fill_n(expected->as<float>() + behind * width, c.extra_tokens * width, 0.0F);
 
-    const Tensor q = to_gpu(batch.q, stream());
-    const Tensor k_cache = to_gpu(batch.k_cache, stream());
-    const Tensor v_cache = to_gpu(batch.v_cache, stream());
-    const Tensor starts = to_gpu(batch.query_starts, stream());
-    const Tensor lengths = to_gpu(batch.kv_lengths, stream());
-    const Tensor tables = to_gpu(batch.block_tables, stream());
-    const Tensor out = poisoned_on_gpu(c.dtype, {batch.tokens, width}, stream());
-    // Scratch left over from other ops must not matter.
-    paged_attention(
-        out, q, k_cache, v_cache,
-        {starts, lengths, tables, batch.max_queries, batch.max_keys, c.decode_sequences}, c.params,
-        stream());
     // Probabilities are rounded to the dtype before they meet the values: a few roundings in all.
     const float units = c.dtype == DType::f32 ? 256 : 6;
     EXPECT_TRUE(near_oracle(out, expected, units, 0.3F, stream()))
@@ -277,6 +294,83 @@ TEST_F(AttentionOnGpu, LongAndManySequencesAreCutEvenly) {
       expect_agreement({"many", many, params(8, 2, head_dim), DType::bf16, cache, 16, 150});
       expect_agreement({"uneven", uneven, params(8, 2, head_dim), DType::bf16, cache, 16, 4});
     }
+  }
+}
+
+// A pair's parts are of upper rows, of both halves, or of a second tile of rows; windows begin
+// within a tile.
+TEST_F(AttentionOnGpu, PartsOfLargeGroupsAndWindowsAddUp) {
+  for (const auto& [dtype, cache] : {type_pairs[1], type_pairs[4], type_pairs[5]}) {
+    for (const int heads : {5, 20}) {
+      for (const std::int64_t head_dim : {80, 128, 256}) {
+        AttentionCase c{"parts",
+                        {{1, 2503}, {1, 77}, {1, 0}, {1, 900}},
+                        params(heads, 1, head_dim),
+                        dtype,
+                        cache,
+                        32,
+                        4};
+        expect_agreement(c);
+        c.params.window = 701;
+        expect_agreement(c);
+      }
+    }
+  }
+}
+
+// Several pairs a warp, and more sequences than a block has threads.
+TEST_F(AttentionOnGpu, MorePairsThanWarps) {
+  std::vector<Sequence> many;
+  for (int s = 0; s < 3500; ++s) many.push_back({1, s % 11 == 3 ? 0 : 1 + s * 17 % 60});
+  for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
+    expect_agreement({"many short", many, params(6, 2, 64), DType::bf16, cache, 16, 3500});
+    expect_agreement({"many short", many, params(4, 1, 128), DType::bf16, cache, 16, 3500});
+  }
+}
+
+TEST_F(AttentionOnGpu, AGraphServesOtherLengths) {
+  for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
+    AttentionCase c{"graph", {}, params(8, 2, 128), DType::bf16, cache};
+    for (int s = 0; s < 40; ++s) c.sequences.push_back({1, 1 + s * 97 % 1500});
+    c.decode_sequences = 40;
+    Batch batch(c);
+    const OnDevice on_gpu(c, batch);
+    on_gpu.run(c, batch);  // loads what a capture must not
+    const Graph graph = Graph::record(stream(), [&] {
+      for (int launch = 0; launch < 3; ++launch) on_gpu.run(c, batch);
+    });
+    for (int replay = 0; replay < 4; ++replay) {
+      auto* lengths = batch.kv_lengths->as<std::int32_t>();
+      for (int s = 0; s < 40; ++s) {
+        lengths[s] =
+            std::max(0, c.sequences[static_cast<std::size_t>(s)].keys - replay * replay * 90);
+      }
+      copy(on_gpu.kv_lengths, batch.kv_lengths, stream());
+      fill_bytes(on_gpu.out->data(), 0xff, on_gpu.out->bytes(), stream());
+      graph.launch(stream());
+      expect_oracle(c, batch, on_gpu.out);
+    }
+  }
+}
+
+// No kernel waits for the host, and each leaves the flags of its parts as it found them.
+TEST_F(AttentionOnGpu, LaunchesInARowDoNotDisturbEachOther) {
+  std::vector<AttentionCase> cases;
+  for (const int sequences : {1, 3, 64, 300}) {
+    AttentionCase c{"in a row", {}, params(8, 2, 128), DType::bf16, DType::fp8_e4m3};
+    for (int s = 0; s < sequences; ++s) c.sequences.push_back({1, 1 + (s + 1) * 831 % 1900});
+    c.decode_sequences = sequences;
+    cases.push_back(c);
+  }
+  std::vector<Batch> batches;
+  for (const AttentionCase& c : cases) batches.emplace_back(c);
+  std::vector<OnDevice> on_gpu;
+  for (std::size_t i = 0; i < cases.size(); ++i) on_gpu.emplace_back(cases[i], batches[i]);
+  for (int round = 0; round < 20; ++round) {
+    for (std::size_t i = 0; i < cases.size(); ++i) on_gpu[i].run(cases[i], batches[i]);
+  }
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_oracle(cases[i], batches[i], on_gpu[i].out);
   }
 }
 

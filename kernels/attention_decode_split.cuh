@@ -1,0 +1,200 @@
+// How decode attention's work is cut.
+//
+// A pair is (sequence, unit); a unit is a KV head, and which 16 of its query heads when it has
+// more. All pairs' keys are one long list of tiles of 16 keys, in order of sequence, unit and key.
+// Every warp on the device takes an equal share of that list, whatever the sequences' lengths are.
+// The cut is made on the device from kv_lengths, so a captured graph serves any lengths. (The even
+// split over streaming multiprocessors is known as stream-K, arXiv:2301.03598.)
+#pragma once
+
+#include "kernels/attention_cuda.cuh"
+
+namespace millrace::cuda::decode {
+
+constexpr int tile_keys = 16;
+constexpr int tile_rows = 16;  // query heads of a group in one matrix product
+constexpr int warps = 4;
+constexpr int threads = warps * warp_size;
+constexpr int least_tiles = 4;  // of a warp's share: less is not worth combining
+
+__device__ __forceinline__ int begin_tile(const AttentionArgs& args, int length) {
+  return args.first_key(length - 1) / tile_keys;
+}
+
+__device__ __forceinline__ int end_tile(int length) { return (length + tile_keys - 1) / tile_keys; }
+
+__device__ __forceinline__ int tile_count(const AttentionArgs& args, int length) {
+  return length <= 0 ? 0 : end_tile(length) - begin_tile(args, length);
+}
+
+__device__ __forceinline__ int row_tiles(const AttentionArgs& args) {
+  return (args.group + tile_rows - 1) / tile_rows;
+}
+
+// Inclusive sums over the lanes.
+__device__ __forceinline__ int sum_through(int value) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+#pragma unroll
+  for (int step = 1; step < warp_size; step *= 2) {
+    const int before = __shfl_up_sync(0xffffffffU, value, step);
+    if (lane >= step) value += before;
+  }
+  return value;
+}
+
+// The list of all tiles.
+struct TileList {
+  const int* before;   // shared, [threads]: a unit's tiles of sequences before thread t's
+  int sequences_each;  // that a thread counted
+  int units;
+  std::int64_t tiles;
+};
+
+// The whole block counts; before: shared, [threads].
+__device__ inline TileList count_tiles(const AttentionArgs& args, int* before) {
+  __shared__ int warp_totals[warps];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int each = (args.sequences + threads - 1) / threads;
+  int own = 0;
+#pragma unroll 4
+  for (int i = 0; i < each; ++i) {
+    const int sequence = thread * each + i;
+    own += sequence < args.sequences ? tile_count(args, args.kv_lengths[sequence]) : 0;
+  }
+  const int through = sum_through(own);
+  if (thread % warp_size == warp_size - 1) warp_totals[thread / warp_size] = through;
+  __syncthreads();
+  int total = 0;
+  int others = 0;
+#pragma unroll
+  for (int w = 0; w < warps; ++w) {
+    if (w < thread / warp_size) others += warp_totals[w];
+    total += warp_totals[w];
+  }
+  before[thread] = others + through - own;
+  __syncthreads();
+  const int units = args.kv_heads * row_tiles(args);
+  return {before, each, units, static_cast<std::int64_t>(total) * units};
+}
+
+// Share w holds tiles [first_tile(w), first_tile(w + 1)). Shares are dealt to blocks in order, the
+// last share to the first block: a warp only ever waits for later shares, which blocks before its
+// own have, and those run already.
+struct Split {
+  std::int64_t tiles;
+  int shares;
+
+  __device__ Split(const TileList& list)
+      : tiles(list.tiles),
+        shares(static_cast<int>(min(static_cast<std::int64_t>(gridDim.x) * warps,
+                                    (list.tiles + least_tiles - 1) / least_tiles))) {}
+
+  __device__ std::int64_t first_tile(int share) const { return share * tiles / shares; }
+
+  __device__ int share_of_tile(std::int64_t tile) const {
+    return static_cast<int>(((tile + 1) * shares - 1) / tiles);
+  }
+
+  // The calling warp's; -1 for none. Few shares are spread over all blocks.
+  __device__ int own_share() const {
+    const int block = static_cast<int>(blockIdx.x);
+    const int warp = static_cast<int>(threadIdx.x) / warp_size;
+    const int each = shares / static_cast<int>(gridDim.x);
+    const int extra = shares % static_cast<int>(gridDim.x);
+    if (warp >= each + (block < extra ? 1 : 0)) return -1;
+    return shares - 1 - (block * each + min(block, extra) + warp);
+  }
+};
+
+// A place in the list of tiles. Its warp walks together: the lanes hold the lengths of 32 sequences
+// and the places of 32 tiles, so that few steps wait for memory.
+class Cursor {
+ public:
+  int sequence = 0, unit = 0, tile = 0, length = 0;
+
+  __device__ Cursor(const AttentionArgs& args, const TileList& list, std::int64_t position)
+      : units_(list.units) {
+    // The last thread whose sequences begin at or before the position has it.
+    int low = 0;
+    int high = threads - 1;
+    while (low < high) {
+      const int middle = (low + high + 1) / 2;
+      if (static_cast<std::int64_t>(list.before[middle]) * units_ <= position) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    int passed = list.before[low];
+    for (know_lengths(args, low * list.sequences_each);; know_lengths(args, known_ + warp_size)) {
+      const int count = tile_count(args, known_length_);
+      const int through = sum_through(count);
+      const unsigned holders = __ballot_sync(
+          0xffffffffU, static_cast<std::int64_t>(passed + through) * units_ > position);
+      if (holders != 0) {
+        const int holder = __ffs(static_cast<int>(holders)) - 1;
+        enter(args, known_ + holder);
+        passed += __shfl_sync(0xffffffffU, through - count, holder);
+        const int tiles = end_tile_ - tile;
+        const auto within = static_cast<int>(position - static_cast<std::int64_t>(passed) * units_);
+        unit = within / tiles;
+        tile += within % tiles;
+        return;
+      }
+      passed += __shfl_sync(0xffffffffU, through, warp_size - 1);
+    }
+  }
+
+  // One tile on; the list must not end there.
+  __device__ void advance(const AttentionArgs& args) {
+    if (++tile < end_tile_) return;
+    if (++unit < units_) return enter(args, sequence);
+    unit = 0;
+    int next = sequence;
+    do {
+      if (++next == known_ + warp_size) know_lengths(args, next);
+    } while (__shfl_sync(0xffffffffU, known_length_, next - known_) <= 0);
+    enter(args, next);
+  }
+
+  // The tile that holds the key that this step wrote.
+  __device__ bool is_newest() const { return tile + 1 == end_tile_; }
+
+  // The cache's row, of head_dim elements, that holds the tile's first key of KV head 0; that of
+  // head h is h * block_size rows on.
+  __device__ std::int64_t first_row(const AttentionArgs& args) {
+    if (sequence != table_sequence_ || tile < table_tile_ || tile >= table_tile_ + warp_size) {
+      table_sequence_ = sequence;
+      table_tile_ = tile;
+      const int lane = static_cast<int>(threadIdx.x) % warp_size;
+      const int key = min(tile + lane, end_tile_ - 1) * tile_keys;
+      const std::int64_t block =
+          args.block_tables[sequence * args.table_stride + key / args.block_size];
+      table_row_ = block * args.kv_heads * args.block_size + key % args.block_size;
+    }
+    return __shfl_sync(0xffffffffU, table_row_, tile - table_tile_);
+  }
+
+ private:
+  __device__ void know_lengths(const AttentionArgs& args, int first) {
+    const int own = first + static_cast<int>(threadIdx.x) % warp_size;
+    known_ = first;
+    known_length_ = own < args.sequences ? args.kv_lengths[own] : 0;
+  }
+
+  __device__ void enter(const AttentionArgs& args, int next) {
+    sequence = next;
+    length = __shfl_sync(0xffffffffU, known_length_, next - known_);
+    tile = begin_tile(args, length);
+    end_tile_ = end_tile(length);
+  }
+
+  int units_;
+  int end_tile_ = 0;
+  int known_ = 0;         // the lanes have the lengths of 32 sequences from this one on
+  int known_length_ = 0;  // 0 behind the last sequence
+  int table_sequence_ = -1, table_tile_ = 0;  // and the rows of 32 tiles from this one on
+  std::int64_t table_row_ = 0;
+};
+
+}  // namespace millrace::cuda::decode
