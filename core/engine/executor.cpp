@@ -15,12 +15,13 @@ namespace millrace {
 
 namespace {
 
-// Padded sizes are close enough that padding costs a few percent at most, and few enough that
-// recording them all takes little time and memory.
+// Padded sizes are close enough that padding costs a percent or two (a product of up to 64 rows
+// takes as long as one of 1, and padded sequences have no keys), and few enough that recording them
+// all takes little time and memory.
 std::int64_t padded_sequences(std::int64_t sequences) {
   if (sequences <= 8)
     return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(sequences)));
-  const std::int64_t step = sequences <= 256 ? 8 : sequences <= 1024 ? 32 : 64;
+  const std::int64_t step = sequences <= 256 ? 16 : sequences <= 1024 ? 32 : 64;
   return (sequences + step - 1) / step * step;
 }
 
@@ -69,7 +70,7 @@ void Executor::launch(const BatchPlan& plan) {
   if (plan.empty()) return;
   const Stream stream = stream_.stream();
   const std::optional<PaddedSize> size = padded_size(plan);
-  if (trace_ != nullptr) trace_->begin(plan, size && graphs_.contains(*size), stream);
+  if (trace_ != nullptr) trace_->begin(plan, size && can_record_, stream);
   run_step(plan, size, stream);
   if (trace_ != nullptr) trace_->end(stream);
 }
@@ -132,11 +133,13 @@ std::int64_t Executor::possible_graphs() const {
 }
 
 void Executor::run_graph(PaddedSize size, Stream stream) {
-  const auto [at, is_first] = graphs_.try_emplace(size);
-  if (is_first) return run_ops(true, stream);
-  std::optional<Graph>& graph = at->second;
-  if (!graph) graph.emplace(Graph::record(stream, [&] { run_ops(true, stream); }));
-  graph->launch(stream);
+  if (!std::exchange(can_record_, true)) return run_ops(true, stream);
+  auto graph = graphs_.find(size);
+  if (graph == graphs_.end()) {
+    Graph recorded = Graph::record(stream, [&] { run_ops(true, stream); });
+    graph = graphs_.emplace(size, std::move(recorded)).first;
+  }
+  graph->second.launch(stream);
   if (grid_.is_last_stage()) logits_ = transformer_.logits_of(size.sequences);
 }
 
@@ -195,8 +198,8 @@ std::int64_t Executor::warm_up(const KvCacheShape& cache) {
     for (std::int64_t n = std::min(limits_.sequences, rows_per_pass_); n > 0; n /= 2) {
       const BatchPlan plan = worst.decode(step++, n);
       if (!padded_size(plan)) continue;
-      run(plan);
-      free_with_graphs = run(worst.decode(step++, n));
+      if (!can_record_) run(worst.decode(step++, n));
+      free_with_graphs = run(plan);
       ++recorded;
     }
   }

@@ -3,8 +3,9 @@
 // from the plan, which is the same on all of them, so activations travel with no metadata.
 //
 // On a GPU launch() returns while the step runs. Tokens that the host has not seen yet are fed from
-// the step before on the device, and a step that only decodes is replayed as one graph: recorded
-// for the second of its padded size, after the first has run as plain ops.
+// the step before on the device, and a step that only decodes is replayed as one graph, recorded
+// when its padded size comes up for the first time. Only the first such step of all runs as plain
+// ops: what libraries and kernels set up when they are first called cannot be recorded.
 #pragma once
 
 #include <cstdint>
@@ -105,12 +106,12 @@ class Executor {
   DeviceBatch batch_;
   Tensor latest_tokens_;  // [sequence slots] i32
   Transformer transformer_;
-  std::optional<Sampler> sampler_;  // last stage
-  std::vector<Drawn> drawn_;        // last stage: of step n at n % size
-  SendHandle send_;                 // of the last step's activations
-  // Empty until the second step of that size. Destroyed before the communicators they hold.
-  std::map<PaddedSize, std::optional<Graph>> graphs_;
-  TensorView logits_;  // of the step, when its ops have made them
+  std::optional<Sampler> sampler_;      // last stage
+  std::vector<Drawn> drawn_;            // last stage: of step n at n % size
+  SendHandle send_;                     // of the last step's activations
+  std::map<PaddedSize, Graph> graphs_;  // destroyed before the communicators they hold
+  bool can_record_ = false;             // a step has decoded
+  TensorView logits_;                   // of the step, when its ops have made them
   double waited_seconds_ = 0;
 };
 
