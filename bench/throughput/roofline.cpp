@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/model/memory.hpp"
+
 namespace millrace::bench {
 
 ModelCost cost_of(const ModelSpec& spec, double held_bytes, DType dtype, DType cache_dtype) {
@@ -11,12 +13,11 @@ ModelCost cost_of(const ModelSpec& spec, double held_bytes, DType dtype, DType c
       held_bytes - (spec.tied_embeddings ? 0 : table * static_cast<double>(size_of(dtype)));
   cost.head_flops_per_sample = 2 * table;
   const auto hidden = static_cast<double>(spec.hidden_size);
+  cost.flops_per_token = 2 * static_cast<double>(layer_matrix_elements(spec));
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& attention = layer.attention;
     const double q = static_cast<double>(attention.heads) * attention.head_dim;
     const double kv = static_cast<double>(attention.kv_heads) * attention.head_dim;
-    const double mlp = static_cast<double>(layer.mlp.intermediate_size) * (layer.mlp.gated ? 3 : 2);
-    cost.flops_per_token += 2 * hidden * (2 * q + 2 * kv + mlp);
     cost.bytes_per_key += 2 * kv * static_cast<double>(size_of(cache_dtype));
     cost.attention_flops_per_pair += 4 * q;
   }

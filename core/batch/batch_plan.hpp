@@ -44,6 +44,13 @@ struct BatchPlan {
   std::int32_t num_sequences() const { return static_cast<std::int32_t>(kv_lengths.size()); }
   std::int32_t num_samples() const { return static_cast<std::int32_t>(samples.size()); }
   bool empty() const { return tokens.empty(); }
+
+  // Empties it, for sequences of at most `table_width` blocks each.
+  void begin(std::int64_t of_step, std::int32_t table_width);
+  // The sequence's next `count` tokens, which are known or, with `feeds_tokens`, being drawn. Those
+  // with one token must come first.
+  void add(const Sequence& sequence, std::int32_t count, std::int32_t block_size,
+           bool feeds_tokens);
 };
 
 }  // namespace millrace

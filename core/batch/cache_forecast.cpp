@@ -12,23 +12,27 @@ constexpr std::int64_t prior_tokens = 4096;
 
 }  // namespace
 
+CacheForecast::CacheForecast(std::int32_t num_blocks, std::int32_t block_size)
+    : block_size_(block_size), capacity_(std::int64_t{num_blocks} * block_size) {}
+
 void CacheForecast::finished(const Sequence& sequence) {
+  if (!can_end_by_token(sequence.request->sampling)) return;
   generated_ += sequence.outputs();
   allowed_ += sequence.output_limit;
 }
 
-CacheForecast::Growth CacheForecast::expect(const Sequence& sequence) const {
-  // Of what a sequence may still generate, the part that others have used.
+std::int64_t CacheForecast::remaining_steps(const Sequence& sequence) const {
   const std::int64_t left = sequence.output_limit - sequence.outputs();
-  const std::int64_t remaining = 1 + left * (generated_ + prior_tokens) / (allowed_ + prior_tokens);
-  // The last block is half empty or worse.
-  return {remaining, sequence.known() + block_size_};
+  if (!can_end_by_token(sequence.request->sampling)) return 1 + left;
+  // Of what a sequence may still generate, the part that others have used.
+  return 1 + left * (generated_ + prior_tokens) / (allowed_ + prior_tokens);
 }
 
-void CacheForecast::begin(std::span<const Sequence* const> running, std::int32_t num_blocks,
-                          std::int32_t block_size) {
-  block_size_ = block_size;
-  capacity_ = std::int64_t{num_blocks} * block_size;
+CacheForecast::Growth CacheForecast::expect(const Sequence& sequence) const {
+  return {remaining_steps(sequence), held_tokens(sequence.known())};
+}
+
+void CacheForecast::begin(std::span<const Sequence* const> running) {
   running_.clear();
   for (const Sequence* sequence : running) running_.push_back(expect(*sequence));
   std::ranges::sort(running_, std::ranges::greater(), &Growth::remaining);

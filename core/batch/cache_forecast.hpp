@@ -14,12 +14,19 @@ namespace millrace {
 
 class CacheForecast {
  public:
+  CacheForecast(std::int32_t num_blocks, std::int32_t block_size);
+
   // A sequence has ended, for whatever reason.
   void finished(const Sequence& sequence);
 
-  // A step's admissions begin, with these sequences running in a cache of so many blocks.
-  void begin(std::span<const Sequence* const> running, std::int32_t num_blocks,
-             std::int32_t block_size);
+  // In how many steps the sequence is expected to have ended, once it has been prefilled.
+  std::int64_t remaining_steps(const Sequence& sequence) const;
+
+  // What a sequence of `length` tokens takes of the cache: the last block is half empty or worse.
+  std::int64_t held_tokens(std::int64_t length) const { return length + block_size_; }
+
+  // A step's admissions begin, with these sequences running.
+  void begin(std::span<const Sequence* const> running);
 
   // Whether the cache will hold this sequence with all that run, until each of them ends when it is
   // expected to; if so, it runs from now on. True when nothing runs.
@@ -35,11 +42,12 @@ class CacheForecast {
 
   Growth expect(const Sequence& sequence) const;
 
+  std::int64_t block_size_;
+  std::int64_t capacity_;        // tokens
   std::vector<Growth> running_;  // by remaining, longest first
-  std::int64_t capacity_ = 0;    // tokens
-  std::int64_t block_size_ = 0;
-  std::int64_t generated_ = 0;  // of all that have finished
-  std::int64_t allowed_ = 0;    // what these might have generated
+  // Of those that have finished and might have done so earlier.
+  std::int64_t generated_ = 0;
+  std::int64_t allowed_ = 0;  // what these might have generated
 };
 
 }  // namespace millrace

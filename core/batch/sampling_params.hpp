@@ -47,6 +47,12 @@ inline bool has_penalties(const SamplingParams& p) {
   return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
 }
 
+// True when a token can end a completion before its limit. Not counting stop strings, which the
+// leader alone knows.
+inline bool can_end_by_token(const SamplingParams& p) {
+  return !p.ignore_eos || !p.stop_token_ids.empty();
+}
+
 // Throws UserError naming the first field that is out of its range, and its value.
 void validate(const SamplingParams& params);
 

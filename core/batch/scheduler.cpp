@@ -23,6 +23,7 @@ const SchedulerConfig& checked(const SchedulerConfig& c) {
   require(c.max_model_len >= 2, "max_model_len", c.max_model_len, "at least 2");
   require(c.block_size >= 1, "block_size", c.block_size, "at least 1");
   require(c.num_blocks >= 1, "num_blocks", c.num_blocks, "at least 1");
+  require(c.prompt_chunk >= 0, "prompt_chunk", c.prompt_chunk, "at least 0");
   require(c.lag >= 0, "lag", c.lag, "at least 0");
   require(c.lookahead >= 0 && c.lookahead <= c.lag, "lookahead", c.lookahead,
           fmt::format("between 0 and the lag, {}", c.lag));
@@ -39,6 +40,9 @@ Scheduler::Scheduler(SchedulerConfig config)
     : config_(checked(config)),
       pool_(config_.num_blocks),
       table_(static_cast<std::size_t>(config_.max_num_seqs)),
+      forecast_(config_.num_blocks, config_.block_size),
+      pace_(config_.prompt_chunk, config_.max_num_seqs,
+            std::int64_t{config_.num_blocks} * config_.block_size),
       in_flight_(static_cast<std::size_t>(config_.lag) + 1) {
   for (std::int32_t slot = config_.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
 }
@@ -52,6 +56,10 @@ void Scheduler::apply(const StepInput& input, std::vector<SequenceUpdate>& updat
   }
   for (const auto& request : input.admissions) admit(request, updates);
   for (const std::int64_t number : input.endings) end(number);
+  if (input.drain) {
+    is_all_ = true;
+    waiting_.order_by_length(forecast_);
+  }
 }
 
 void Scheduler::admit(const std::shared_ptr<const Request>& request,
@@ -70,7 +78,7 @@ void Scheduler::admit(const std::shared_ptr<const Request>& request,
         sequence->prompt_length() > 0 && sequence->output_limit > 0 &&
         blocks_for(sequence->known() + sequence->output_limit - 1) <= pool_.num_blocks();
     if (fits) {
-      waiting_.push_back(std::move(sequence));
+      waiting_.insert(std::move(sequence), forecast_);
     } else {
       sequence->state = Sequence::State::finished;
       updates.push_back({.sequence = sequence.get(),
@@ -91,11 +99,9 @@ void Scheduler::end(std::int64_t number) {
     finish(sequence);
     return settle(sequence);
   }
-  const auto waiting = std::lower_bound(waiting_.begin(), waiting_.end(), number, by_number);
-  if (waiting != waiting_.end() && (*waiting)->number == number) {
-    (*waiting)->state = Sequence::State::finished;
-    retired_.push_back(std::move(*waiting));
-    waiting_.erase(waiting);
+  if (auto waiting = waiting_.remove(number)) {
+    waiting->state = Sequence::State::finished;
+    retired_.push_back(std::move(waiting));
     return;
   }
   for (const auto& sequence : table_) {
@@ -112,16 +118,19 @@ std::vector<std::int64_t> Scheduler::unfinished() const {
   for (const auto& owner : table_) {
     if (owner && owner->state != Sequence::State::finished) numbers.push_back(owner->number);
   }
-  for (const auto& sequence : waiting_) numbers.push_back(sequence->number);
+  for (std::size_t i = 0; i < waiting_.size(); ++i) numbers.push_back(waiting_.at(i).number);
   std::sort(numbers.begin(), numbers.end());
   return numbers;
 }
 
 // The completions of a request begin in their order, so the first of them tells for all.
 std::vector<std::int64_t> Scheduler::not_begun() const {
+  std::vector<const Sequence*> waiting;
+  for (std::size_t i = 0; i < waiting_.size(); ++i) waiting.push_back(&waiting_.at(i));
+  std::ranges::sort(waiting, {}, &Sequence::number);
   std::vector<std::int64_t> numbers;
   const Request* request = nullptr;  // whose first completion waits without a token
-  for (const auto& sequence : waiting_) {
+  for (const Sequence* sequence : waiting) {
     if (sequence->completion == 0 && sequence->outputs() == 0) request = sequence->request.get();
     if (sequence->request.get() == request) numbers.push_back(sequence->number);
   }
@@ -201,9 +210,7 @@ void Scheduler::settle(Sequence& sequence) {
     --leaving_;
     sequence.state = Sequence::State::waiting;
     sequence.scheduled = 0;
-    const auto newer = std::find_if(waiting_.begin(), waiting_.end(),
-                                    [&](const auto& w) { return w->number > sequence.number; });
-    waiting_.insert(newer, take_memory(sequence));
+    waiting_.insert(take_memory(sequence), forecast_);
   }
 }
 
@@ -229,7 +236,7 @@ const BatchPlan& Scheduler::schedule() {
   sequence_limit_ = (live * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
 
   collect_decodes();
-  if (config_.lag > config_.lookahead) budget_ = even_share_of_prompts();
+  budget_ = tokens_for_prompts();
   collect_prompt_chunks();
   if (!preempted_ && leaving_ == 0) collect_admissions();
   write_plan();
@@ -279,26 +286,16 @@ void Scheduler::preempt_newest() {
   settle(victim);
 }
 
-// Stages wait for each other's longest step, and a prompt makes a step long: what is to be
-// prefilled is spread over steps to come. In simulated pipelines of 2 and 4 stages this took 5 to
-// 40 % off the time of a job; shorter spreads took less, and a smaller least chunk made small jobs
-// slower. The share does not shrink with what is left: it would for ever, and the last prompts
-// would come so late that most of their answers' steps have few others to share the weights with
-// (12 % of the time of 512 requests of 1,000 + 256 tokens on 2 GPUs).
-std::int32_t Scheduler::even_share_of_prompts() {
-  constexpr std::int64_t spread = 32;  // steps of each micro-batch
-  constexpr std::int64_t least = 16;   // tokens
-  std::int64_t pending = 0;
-  for (const Sequence* sequence : running_) {
-    const std::int32_t remaining = sequence->known() - sequence->scheduled;
-    if (remaining > 1) pending += remaining;
+std::int32_t Scheduler::tokens_for_prompts() {
+  const PromptDemand demand{.running = running_,
+                            .waiting = waiting_,
+                            .is_all = is_all_,
+                            .decodes = static_cast<std::int32_t>(work_.size()),
+                            .most = budget_};
+  if (config_.lag > config_.lookahead) {
+    return pace_.tokens_of_stages(demand, free_slots_.size(), config_.lag + 1);
   }
-  const std::size_t next = std::min(waiting_.size(), free_slots_.size());
-  for (std::size_t i = 0; i < next; ++i) pending += waiting_[i]->known();
-  if (pending == 0) prompt_share_ = 0;
-  const std::int64_t steps = spread * (config_.lag + 1);
-  prompt_share_ = std::max({prompt_share_, least, (pending + steps - 1) / steps});
-  return static_cast<std::int32_t>(std::min<std::int64_t>(prompt_share_, budget_));
+  return pace_.tokens(demand, forecast_);
 }
 
 void Scheduler::collect_prompt_chunks() {
@@ -311,22 +308,22 @@ void Scheduler::collect_prompt_chunks() {
 
 void Scheduler::collect_admissions() {
   if (waiting_.empty() || free_slots_.empty()) return;
-  forecast_.begin(running_, pool_.num_blocks(), config_.block_size);
+  forecast_.begin(running_);
   while (!waiting_.empty() && !free_slots_.empty() && work_.size() < sequence_limit_ &&
          budget_ > 0) {
-    const std::int32_t needed = blocks_for(waiting_.front()->known());
+    const std::int32_t needed = blocks_for(waiting_.front().known());
     // A block per running sequence stays free, since the forecast may be wrong.
     if (pool_.num_free() < needed + num_running()) return;
-    if (config_.forecast && !forecast_.admits(*waiting_.front())) return;
+    if (config_.forecast && !forecast_.admits(waiting_.front())) return;
     const std::int32_t slot = free_slots_.back();
     free_slots_.pop_back();
     auto& owner = table_[static_cast<std::size_t>(slot)];
-    owner = std::move(waiting_.front());
-    waiting_.pop_front();
+    owner = waiting_.pop_front();
     owner->slot = slot;
     owner->state = Sequence::State::running;
     for (std::int32_t i = 0; i < needed; ++i) owner->blocks.push_back(pool_.allocate());
-    running_.push_back(owner.get());
+    running_.insert(std::ranges::upper_bound(running_, owner->number, {}, &Sequence::number),
+                    owner.get());
     add_work(*owner, std::min(owner->known(), budget_));
   }
 }
@@ -337,63 +334,28 @@ void Scheduler::add_work(Sequence& sequence, std::int32_t count) {
 }
 
 void Scheduler::write_plan() {
-  plan_.step = next_step_;
-  plan_.tokens.clear();
-  plan_.token_sources.clear();
-  plan_.positions.clear();
-  plan_.slots.clear();
-  plan_.query_starts.assign(1, 0);
-  plan_.kv_lengths.clear();
-  plan_.sequence_slots.clear();
-  plan_.logits_rows.clear();
-  plan_.samples.clear();
-  plan_.block_table_width = plan_.decode_sequences = 0;
-  plan_.max_query_length = plan_.max_kv_length = 0;
+  std::int32_t width = 0;
   for (const Work& work : work_) {
-    plan_.block_table_width =
-        std::max(plan_.block_table_width, blocks_for(work.sequence->scheduled + work.count));
+    width = std::max(width, blocks_for(work.sequence->scheduled + work.count));
   }
-  plan_.block_tables.assign(work_.size() * static_cast<std::size_t>(plan_.block_table_width), 0);
-
+  plan_.begin(next_step_, width);
   InFlight& step = in_flight(next_step_++);
   for (const Work& work : work_) {
-    if (work.count == 1) write_sequence(*work.sequence, 1, step);
+    if (work.count == 1) launch(work, step);
   }
-  plan_.decode_sequences = plan_.num_sequences();
   for (const Work& work : work_) {
-    if (work.count > 1) write_sequence(*work.sequence, work.count, step);
+    if (work.count > 1) launch(work, step);
   }
 }
 
-void Scheduler::write_sequence(Sequence& sequence, std::int32_t count, InFlight& step) {
-  const std::int32_t begin = sequence.scheduled;
-  const std::int32_t end = begin + count;
-  const std::int32_t block_size = config_.block_size;
-  for (std::int32_t position = begin; position < end; ++position) {
-    const auto p = static_cast<std::size_t>(position);
-    const bool is_known = position < sequence.known();
-    plan_.tokens.push_back(is_known ? sequence.tokens[p] : 0);
-    if (config_.lookahead > 0) plan_.token_sources.push_back(is_known ? -1 : sequence.slot);
-    plan_.positions.push_back(position);
-    plan_.slots.push_back(sequence.blocks[static_cast<std::size_t>(position / block_size)] *
-                              block_size +
-                          position % block_size);
-  }
-  const auto row = plan_.kv_lengths.size() * static_cast<std::size_t>(plan_.block_table_width);
-  std::copy_n(sequence.blocks.begin(), blocks_for(end),
-              plan_.block_tables.begin() + static_cast<std::ptrdiff_t>(row));
-  plan_.query_starts.push_back(plan_.num_tokens());
-  plan_.kv_lengths.push_back(end);
-  plan_.sequence_slots.push_back(sequence.slot);
-  plan_.max_query_length = std::max(plan_.max_query_length, count);
-  plan_.max_kv_length = std::max(plan_.max_kv_length, end);
-
-  sequence.scheduled = end;
+void Scheduler::launch(const Work& work, InFlight& step) {
+  Sequence& sequence = *work.sequence;
+  const std::int32_t samples = plan_.num_samples();
+  plan_.add(sequence, work.count, config_.block_size, config_.lookahead > 0);
+  sequence.scheduled += work.count;
   ++sequence.steps_in_flight;
   step.sequences.push_back(&sequence);
-  if (end == sequence.known() + sequence.unresolved) {
-    plan_.logits_rows.push_back(plan_.num_tokens() - 1);
-    plan_.samples.push_back({&sequence, sequence.outputs() + sequence.unresolved});
+  if (plan_.num_samples() > samples) {
     ++sequence.unresolved;
     step.samples.push_back(&sequence);
   }

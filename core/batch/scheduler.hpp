@@ -6,15 +6,14 @@
 // Step n, in this order:  apply(StepInput[n]);  apply(StepResult[n-1-lag]);  schedule() ->
 // BatchPlan[n].
 //
-// First come, first served, running sequences first: decode tokens, then chunks of prompts under
-// way, then new prompts. When a running sequence finds no free block, the newest running one gives
-// its blocks up and starts over later. Steps in flight are never disturbed: what they use is freed
-// when their result has been applied, and tokens drawn for a sequence that has ended meanwhile are
-// dropped.
+// Running sequences first: decode tokens, then chunks of prompts under way, then new prompts, first
+// come, first served until nothing more will come (WaitingQueue), at a pace (PromptPace). When a
+// running sequence finds no free block, the newest running one gives its blocks up and starts over
+// later. Steps in flight are never disturbed: what they use is freed when their result has been
+// applied, and tokens drawn for a sequence that has ended meanwhile are dropped.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,7 +21,9 @@
 #include "core/batch/batch_plan.hpp"
 #include "core/batch/block_pool.hpp"
 #include "core/batch/cache_forecast.hpp"
+#include "core/batch/prompt_pace.hpp"
 #include "core/batch/step.hpp"
+#include "core/batch/waiting_queue.hpp"
 
 namespace millrace {
 
@@ -41,6 +42,9 @@ struct SchedulerConfig {
   // Admit no more than the cache will hold when it has grown (CacheForecast). Off: whatever fits
   // now, so that much is preempted; for tests of that.
   bool forecast = true;
+  // Prompt tokens that make a step worth having prompts at all (PromptPace); 0: prompts run as soon
+  // as there is room.
+  std::int32_t prompt_chunk = 0;
   std::vector<std::int32_t> eos_token_ids;
 };
 
@@ -66,9 +70,9 @@ class Scheduler {
 
   const SchedulerConfig& config() const { return config_; }
 
-  // Admits n sequences per request, and ends those that the input names and that have not ended. A
-  // request that the whole pool could not hold is refused: an update with reason error per
-  // sequence.
+  // Takes n sequences per request into the queue, and ends those that the input names and that have
+  // not ended. A request that the whole pool could not hold is refused: an update with reason error
+  // per sequence.
   void apply(const StepInput& input, std::vector<SequenceUpdate>& updates);
 
   // Results must come in order, one for every plan that was not empty.
@@ -84,7 +88,8 @@ class Scheduler {
     return waiting_.empty() && running_.empty() && leaving_ == 0 && finished_ == 0;
   }
   std::int32_t num_waiting() const { return static_cast<std::int32_t>(waiting_.size()) + leaving_; }
-  // Those that may be scheduled, oldest first.
+  std::int64_t waiting_tokens() const { return waiting_.tokens(); }
+  // Those that may be scheduled, by number.
   std::span<const Sequence* const> running() const { return running_; }
   std::int32_t num_running() const { return static_cast<std::int32_t>(running_.size()); }
   std::int32_t blocks_in_use() const { return pool_.num_used(); }
@@ -116,12 +121,12 @@ class Scheduler {
   std::int32_t lookahead_of(const Sequence& sequence) const;
   bool make_room_for(const Sequence& sequence);
   void collect_decodes();
-  std::int32_t even_share_of_prompts();
+  std::int32_t tokens_for_prompts();
   void collect_prompt_chunks();
   void collect_admissions();
   void add_work(Sequence& sequence, std::int32_t count);
   void write_plan();
-  void write_sequence(Sequence& sequence, std::int32_t count, InFlight& in_flight);
+  void launch(const Work& work, InFlight& step);
   InFlight& in_flight(std::int64_t step);
   std::int32_t blocks_for(std::int32_t tokens) const;
 
@@ -129,18 +134,19 @@ class Scheduler {
   BlockPool pool_;
   std::vector<std::unique_ptr<Sequence>> table_;  // by slot: every sequence that owns blocks
   std::vector<std::int32_t> free_slots_;
-  std::vector<Sequence*> running_;                 // by number
-  std::deque<std::unique_ptr<Sequence>> waiting_;  // by number; all newer than those running
+  std::vector<Sequence*> running_;  // by number
+  WaitingQueue waiting_;
+  bool is_all_ = false;  // nothing more will come
   std::int32_t leaving_ = 0;
   std::int32_t finished_ = 0;                       // ended, still used by a step in flight
   std::vector<std::unique_ptr<Sequence>> retired_;  // freed by the next schedule()
 
   CacheForecast forecast_;
+  PromptPace pace_;
   std::vector<InFlight> in_flight_;  // step n at n % (lag + 1)
   std::int64_t next_step_ = 0;
   std::int64_t next_number_ = 0;
   std::int64_t num_preemptions_ = 0;
-  std::int64_t prompt_share_ = 0;  // tokens of prompts in a step, while there are prompts
 
   // The step being put together.
   std::vector<Work> work_;

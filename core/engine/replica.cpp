@@ -21,6 +21,9 @@ namespace {
 
 constexpr int input_tag = 1;
 constexpr int result_tag = 2;
+// How far a replica looks ahead that has all prompts to itself: sequences, and tokens of theirs.
+constexpr std::int64_t window_sequences = 4096;
+constexpr std::int64_t window_tokens = std::int64_t{1} << 21;
 // An idle leader learns within so long that the job stops.
 constexpr std::chrono::milliseconds longest_wait(200);
 
@@ -40,6 +43,16 @@ std::int32_t lookahead_of(const Grid& grid, Device device) {
   return grid.shape().pipeline == 1 ? Executor::steps_ahead(device) : 0;
 }
 
+// A step with prompts is not replayed, and enqueueing it takes a GPU's host some milliseconds: it
+// should hold as many tokens as keep the GPU busy for about as long.
+std::int32_t prompt_chunk(const ModelSpec& spec, const Grid& grid, const ReplicaParameters& p) {
+  if (p.device.is_cpu()) return 0;
+  constexpr std::int64_t operations = 4'000'000'000'000;
+  const std::int64_t of_token = 2 * layer_matrix_elements(spec) / grid.shape().tensor;
+  return static_cast<std::int32_t>(
+      std::clamp<std::int64_t>(operations / of_token, 1, p.max_num_batched_tokens));
+}
+
 SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
                                  const ReplicaParameters& p, std::int64_t blocks) {
   return {.max_num_batched_tokens = p.max_num_batched_tokens,
@@ -50,6 +63,7 @@ SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
           .lag = lag_of(grid, p.device),
           .lookahead = lookahead_of(grid, p.device),
           .forecast = p.forecast,
+          .prompt_chunk = prompt_chunk(spec, grid, p),
           .eos_token_ids = spec.eos_token_ids};
 }
 
@@ -199,19 +213,28 @@ void Replica::take_requests(StepInput& input) {
   while (scheduler_.idle() && !parameters_.source->wait(longest_wait)) {
     if (stop_is_requested(parameters_)) return;
   }
-  // A queue as long as the running set: enough to replace whatever may end in a step.
-  std::int32_t room = parameters_.max_num_seqs - scheduler_.num_waiting();
-  while (room > 0 && !input.drain) {
+  // A queue as long as the running set is enough to replace whatever may end in a step. More of it
+  // lets the scheduler begin what is long before the end comes, but would be taken from other
+  // replicas, which might be idle at the end.
+  std::int64_t sequences = scheduler_.num_waiting();
+  std::int64_t tokens = scheduler_.waiting_tokens();
+  const bool is_alone = grid_.shape().data == 1;
+  const auto has_room = [&] {
+    return sequences < parameters_.max_num_seqs ||
+           (is_alone && sequences < window_sequences && tokens < window_tokens);
+  };
+  while (has_room() && !input.drain) {
     taken_.clear();
     input.drain = exhausted_ = !parameters_.source->take(taken_, 1);
     if (taken_.empty()) break;
     Request& request = taken_.front();
     if (!request.error.empty()) {
       collector_->refused(std::move(request));
-      --room;  // a step must not wait for a file full of errors
+      ++sequences;  // a step must not wait for a file full of errors
       continue;
     }
-    room -= request.sampling.n;
+    sequences += request.sampling.n;
+    tokens += request.sampling.n * static_cast<std::int64_t>(request.prompt_tokens.size());
     auto admitted = std::make_shared<const Request>(std::move(request));
     collector_->arrived(admitted);
     input.admissions.push_back(std::move(admitted));

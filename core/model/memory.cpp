@@ -66,6 +66,17 @@ std::int64_t weight_bytes(const ModelDescription& model, const RankSlices& slice
   return bytes;
 }
 
+std::int64_t layer_matrix_elements(const ModelSpec& spec) {
+  std::int64_t elements = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& attention = layer.attention;
+    const std::int64_t heads = 2 * (attention.heads + attention.kv_heads);  // of q, k, v and o
+    elements += spec.hidden_size * (heads * attention.head_dim +
+                                    layer.mlp.intermediate_size * (layer.mlp.gated ? 3 : 2));
+  }
+  return elements;
+}
+
 std::int64_t cache_block_bytes(const ModelSpec& spec, const RankSlices& slices, int block_size,
                                DType cache_dtype) {
   std::int64_t elements = 0;

@@ -16,6 +16,10 @@ namespace millrace {
 std::int64_t weight_bytes(const ModelDescription& model, const RankSlices& slices, DType dtype,
                           DeviceKind device, std::int64_t max_positions);
 
+// Elements of all layers' matrices, the output head's not among them: a token takes two operations
+// with each.
+std::int64_t layer_matrix_elements(const ModelSpec& spec);
+
 // Bytes of one cache block on a rank: k and v of block_size positions, over its layers and KV
 // heads.
 std::int64_t cache_block_bytes(const ModelSpec& spec, const RankSlices& slices, int block_size,

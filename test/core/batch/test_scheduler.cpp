@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <set>
 
 #include "kernels/base/error.hpp"
 
@@ -26,11 +27,12 @@ class Driver {
   explicit Driver(SchedulerConfig config) : scheduler(std::move(config)) {}
 
   const BatchPlan& step(std::vector<std::shared_ptr<const Request>> admissions = {},
-                        std::vector<std::int64_t> endings = {}) {
+                        std::vector<std::int64_t> endings = {}, bool drain = false) {
     updates.clear();
     scheduler.apply(StepInput{.step = scheduler.next_step(),
                               .admissions = std::move(admissions),
-                              .endings = std::move(endings)},
+                              .endings = std::move(endings),
+                              .drain = drain},
                     updates);
     if (scheduler.expects_result()) {
       const auto due = static_cast<std::size_t>(scheduler.next_step() - 1 - scheduler.config().lag);
@@ -40,6 +42,9 @@ class Driver {
       if (update.finished) ended.push_back(update.sequence->number);
     }
     const BatchPlan& plan = scheduler.schedule();
+    for (const Sequence* sequence : scheduler.running()) {
+      if (known_.insert(sequence->number).second) started.push_back(sequence->number);
+    }
     results.push_back({.step = plan.step,
                        .tokens = std::vector<std::int32_t>(plan.samples.size(), drawn),
                        .logprobs = {}});
@@ -49,8 +54,12 @@ class Driver {
   Scheduler scheduler;
   std::vector<SequenceUpdate> updates;  // of the last step; their sequences may be gone
   std::vector<std::int64_t> ended;      // sequence numbers, in order
+  std::vector<std::int64_t> started;
   std::vector<StepResult> results;
   std::int32_t drawn = 5;
+
+ private:
+  std::set<std::int64_t> known_;  // of `started`
 };
 
 SchedulerConfig config() {
@@ -252,6 +261,137 @@ TEST(Scheduler, NobodyIsAdmittedWhoWouldGiveWayLater) {
   };
   EXPECT_EQ(preemptions(true), 0);
   EXPECT_GT(preemptions(false), 0);
+}
+
+std::vector<std::int64_t> numbers_running(const Scheduler& scheduler) {
+  std::vector<std::int64_t> numbers;
+  for (const Sequence* sequence : scheduler.running()) numbers.push_back(sequence->number);
+  return numbers;
+}
+
+TEST(Scheduler, TheLongestBeginFirstWhenNothingMoreWillCome) {
+  SchedulerConfig c = config();
+  c.max_num_seqs = 2;
+  Driver driver(c);
+  driver.step({prompt(3, 5), prompt(3, 10), prompt(3, 30), prompt(3, 10)});
+  EXPECT_THAT(numbers_running(driver.scheduler), ElementsAre(0, 1)) << "first come, first served";
+  driver.step({prompt(3, 20), prompt(3, 31)}, {}, true);
+  while (!driver.scheduler.idle()) driver.step();
+  // 0 ends at step 5, then 5 (31) takes its place, then 2 (30) that of 1; equals by number.
+  EXPECT_THAT(driver.started, ElementsAre(0, 1, 5, 2, 4, 3));
+}
+
+// Sequences as long as each other: begun together they would end together.
+TEST(Scheduler, ACacheThatLimitsStaysFull) {
+  struct Use {
+    double mean = 0;
+    std::int64_t steps = 0;
+  };
+  const auto use = [](std::int32_t chunk) {
+    SchedulerConfig c = config();
+    c.lag = c.lookahead = 1;
+    c.prompt_chunk = chunk;
+    c.max_num_batched_tokens = 4096;
+    c.max_num_seqs = 512;
+    c.max_model_len = 512;
+    c.block_size = 16;
+    c.num_blocks = 4000;
+    Driver driver(c);
+    const auto request = prompt(200, 200);
+    request->sampling.ignore_eos = true;
+    std::vector<std::shared_ptr<const Request>> prompts(2000, request);
+    Use result;
+    double sum = 0;
+    for (; result.steps == 0 || !driver.scheduler.idle(); ++result.steps) {
+      driver.step(result.steps == 0 ? prompts : decltype(prompts)(), {}, result.steps == 0);
+      sum += driver.scheduler.blocks_in_use();
+    }
+    EXPECT_EQ(driver.ended.size(), prompts.size());
+    EXPECT_EQ(driver.scheduler.num_preemptions(), 0);
+    result.mean = sum / static_cast<double>(result.steps) / c.num_blocks;
+    return result;
+  };
+  const Use at_once = use(0);
+  const Use paced = use(64);
+  EXPECT_LT(at_once.mean, 0.8);
+  EXPECT_GT(paced.mean, 0.85);
+  EXPECT_LT(static_cast<double>(paced.steps), 0.9 * static_cast<double>(at_once.steps));
+}
+
+// One answer takes as long as all the others could: they fill the steps that it takes anyway.
+TEST(Scheduler, PromptsThatCanWaitForTheLongestAnswerDo) {
+  const auto run = [](std::int32_t chunk) {
+    SchedulerConfig c = config();
+    c.lag = c.lookahead = 1;
+    c.prompt_chunk = chunk;
+    c.max_num_batched_tokens = 4096;
+    c.max_num_seqs = 256;
+    c.max_model_len = 512;
+    c.num_blocks = 256 * 128;
+    Driver driver(c);
+    std::vector<std::shared_ptr<const Request>> prompts;
+    for (int i = 0; i < 200; ++i) {
+      auto request = prompt(50, i == 150 ? 400 : 10 + i % 40);
+      request->sampling.ignore_eos = true;
+      prompts.push_back(std::move(request));
+    }
+    std::int64_t steps = 0;
+    std::int32_t largest = 0;
+    for (; steps == 0 || !driver.scheduler.idle(); ++steps) {
+      const BatchPlan& plan =
+          driver.step(steps == 0 ? prompts : decltype(prompts)(), {}, steps == 0);
+      largest = std::max(largest, plan.num_tokens());
+    }
+    EXPECT_EQ(driver.ended.size(), prompts.size());
+    return std::pair(steps, largest);
+  };
+  EXPECT_EQ(run(0), std::pair(std::int64_t{402}, 4096));
+  EXPECT_EQ(run(16), std::pair(std::int64_t{402}, 256));
+}
+
+// A step's products take whole tiles of 128 rows, and of 256 where there are more than 512.
+TEST(Scheduler, StepsThatArePacedFillTheirTiles) {
+  SchedulerConfig c = config();
+  c.lag = c.lookahead = 1;
+  c.prompt_chunk = 64;
+  c.max_num_batched_tokens = 4096;
+  c.max_num_seqs = 512;
+  c.max_model_len = 512;
+  c.block_size = 16;
+  c.num_blocks = 4000;
+  Driver driver(c);
+  std::vector<std::shared_ptr<const Request>> prompts(1000, prompt(200, 200));
+  int paced = 0;
+  for (int step = 0; step == 0 || driver.scheduler.num_waiting() > 0; ++step) {
+    const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
+    // What the cache has no room for yet is missing from a step.
+    const bool is_cut = driver.scheduler.blocks_in_use() > c.num_blocks / 2;
+    if (plan.max_query_length == 1 || is_cut) continue;
+    EXPECT_EQ(plan.num_tokens() % (plan.num_tokens() > 512 ? 256 : 128), 0) << "step " << step;
+    ++paced;
+  }
+  EXPECT_GT(paced, 50);
+}
+
+// Short prompts of long answers come slowly, but never stop.
+TEST(Scheduler, PromptsGoOnHoweverMuchIsDecoded) {
+  SchedulerConfig c = config();
+  c.lag = c.lookahead = 1;
+  c.prompt_chunk = 64;
+  c.max_num_batched_tokens = 4096;
+  c.max_num_seqs = 2000;
+  c.max_model_len = 4096;
+  c.block_size = 16;
+  c.num_blocks = 100'000;  // for about 790 of them at their mean length, 399 at their full one
+  Driver driver(c);
+  std::vector<std::shared_ptr<const Request>> prompts(2000, prompt(2, 4000));
+  int pause = 0;
+  for (int step = 0; driver.scheduler.num_running() < 390; ++step) {
+    const int before = driver.scheduler.num_running();
+    driver.step(step == 0 ? prompts : decltype(prompts)());
+    pause = driver.scheduler.num_running() > before ? 0 : pause + 1;
+    ASSERT_LE(pause, 32) << driver.scheduler.num_running() << " run";
+  }
 }
 
 TEST(Scheduler, EndingsDecideThemselvesByTheSettings) {

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "core/batch/scheduler.hpp"
+#include "core/engine/step_wire.hpp"
 
 namespace millrace {
 namespace {
@@ -22,6 +23,7 @@ struct Workload {
   std::map<std::int64_t, std::int32_t> host_endings;  // sequence number -> outputs it ends after
   std::int64_t stop_step = std::numeric_limits<std::int64_t>::max();  // the job stops before it
   std::int64_t grace_steps = 0;  // later what still runs is dropped
+  bool is_announced = false;     // the input says so when nothing more will come
 };
 
 Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t lookahead) {
@@ -38,6 +40,8 @@ Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t look
   w.config.max_model_len = pick(12, 40);
   w.config.num_blocks = pick(2, 30);  // often too few for all, at times for one
   w.config.forecast = pick(0, 3) == 0;
+  w.config.prompt_chunk = pick(0, 1) == 0 ? 0 : pick(1, 20);
+  w.is_announced = pick(0, 1) == 0;
   w.config.eos_token_ids = {eos};
   std::int64_t step = 0;
   std::int64_t number = 0;
@@ -51,6 +55,7 @@ Workload random_workload(std::uint64_t seed, std::int32_t lag, std::int32_t look
     request->sampling.ignore_eos = pick(0, 3) == 0;
     if (pick(0, 3) == 0) request->sampling.stop_token_ids = {pick(2, 9)};
     if (pick(0, 5) == 0) request->sampling.repetition_penalty = 1.5F;
+    if (pick(0, 5) == 0) request->sampling.stop = {"ends it on the leader alone"};
     request->sampling.n = pick(0, 4) == 0 ? pick(2, 3) : 1;
     for (std::int32_t c = 0; c < request->sampling.n; ++c, ++number) {
       if (pick(0, 4) == 0) w.host_endings[number] = pick(1, 8);
@@ -220,7 +225,8 @@ void check_not_begun(const std::vector<std::int64_t>& numbers, const Workload& w
   }
 }
 
-// Runs the workload through two schedulers at once and checks everything on the way.
+// Runs the workload through two schedulers at once, a leader's and another rank's, and checks
+// everything on the way.
 Outcome check_workload(const Workload& w) {
   Scheduler scheduler(w.config);
   Scheduler twin(w.config);
@@ -232,6 +238,7 @@ Outcome check_workload(const Workload& w) {
   std::vector<std::int64_t> endings;
   std::map<std::int64_t, std::int64_t> last_scheduled;  // sequence -> step
   std::map<std::int64_t, bool> done;                    // sequence -> ended
+  bool is_all = false;                                  // and the scheduler knows it
   std::int64_t newest_started = -1;
   std::map<std::int64_t, std::int32_t> tokens;  // sequence -> drawn so far
   std::size_t arrived = 0;
@@ -254,6 +261,10 @@ Outcome check_workload(const Workload& w) {
       sequences += w.requests[arrived]->sampling.n;
       input.admissions.push_back(w.requests[arrived++]);
     }
+    if (w.is_announced && arrived == w.requests.size()) {
+      input.drain = !is_all;
+      is_all = true;
+    }
     const auto drop = [&](const std::vector<std::int64_t>& numbers, std::int64_t& count) {
       input.endings.insert(input.endings.end(), numbers.begin(), numbers.end());
       count += static_cast<std::int64_t>(numbers.size());
@@ -271,7 +282,7 @@ Outcome check_workload(const Workload& w) {
     updates.clear();
     twin_updates.clear();
     scheduler.apply(input, updates);
-    twin.apply(input, twin_updates);
+    twin.apply(decode_step_input(encode(input)), twin_updates);
     for (const std::int64_t number : input.endings) done[number] = true;
     if (scheduler.expects_result()) {
       const StepResult& result = results[static_cast<std::size_t>(step - 1 - w.config.lag)];
@@ -319,16 +330,18 @@ Outcome check_workload(const Workload& w) {
     for (const std::int32_t slot : plan.sequence_slots) {
       const std::int64_t number = by_slot[static_cast<std::size_t>(slot)]->number;
       if (!last_scheduled.contains(number)) {
-        EXPECT_GT(number, newest_before) << "not first come, first served";
+        EXPECT_TRUE(is_all || number > newest_before) << "not first come, first served";
         newest_started = std::max(newest_started, number);
       }
       EXPECT_FALSE(done[number]) << "scheduled after its end";
       last_scheduled[number] = step;
     }
-    // The oldest running sequence never waits longer than for its own result and for a victim's.
+    // The oldest running sequence never waits longer than for its own result, for a victim's, and
+    // for what a step's prompts are gathered for.
     if (!scheduler.running().empty()) {
       const Sequence& oldest = *scheduler.running().front();
-      EXPECT_LE(step - last_scheduled[oldest.number], 2 * (w.config.lag + 1));
+      const std::int64_t pause = w.config.prompt_chunk > 0 ? 32 : 0;
+      EXPECT_LE(step - last_scheduled[oldest.number], 2 * (w.config.lag + 1) + pause);
     }
   }
   EXPECT_EQ(scheduler.blocks_in_use(), 0);
