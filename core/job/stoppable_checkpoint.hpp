@@ -24,6 +24,7 @@ class StoppableCheckpoint final : public Checkpoint {
     checkpoint_->read(tensor, rows, columns, out);
     bytes_read_ = checkpoint_->bytes_read();
   }
+  const WeightMaker* maker() const override { return checkpoint_->maker(); }
 
  private:
   std::unique_ptr<Checkpoint> checkpoint_;

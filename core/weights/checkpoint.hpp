@@ -13,6 +13,7 @@
 #include "core/model/partition.hpp"
 #include "core/model/tensor_spec.hpp"
 #include "core/weights/storage_type.hpp"
+#include "kernels/base/stream.hpp"
 #include "kernels/base/tensor.hpp"
 
 namespace millrace {
@@ -21,6 +22,16 @@ struct CheckpointTensor {
   std::string name;
   StorageType type = StorageType::f32;
   std::vector<std::int64_t> shape;  // outermost first
+};
+
+// Weights that are made where they are wanted.
+class WeightMaker {
+ public:
+  virtual ~WeightMaker() = default;
+  // What Checkpoint::read() gives, in memory of the stream's device. `transposed`: the rectangle is
+  // one of the tensor's transpose.
+  virtual void make(const CheckpointTensor& tensor, Range rows, Range columns, bool transposed,
+                    const TensorView& out, Stream stream) const = 0;
 };
 
 class Checkpoint {
@@ -41,6 +52,9 @@ class Checkpoint {
   // edge cuts. Throws UserError naming the file when it is shorter than its header says.
   virtual void read(const CheckpointTensor& tensor, Range rows, Range columns,
                     const TensorView& out) = 0;
+
+  // Not null for weights that are in no file.
+  virtual const WeightMaker* maker() const { return nullptr; }
 
   // Bytes read from files so far.
   std::int64_t bytes_read() const { return bytes_read_; }

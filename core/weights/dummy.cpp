@@ -1,24 +1,16 @@
 // Weights made up from a config, for tests, plans and benchmarks of models that are not at hand.
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <utility>
 #include <vector>
 
 #include "core/weights/checkpoint.hpp"
-#include "core/weights/convert.hpp"
 #include "core/weights/file_tensor.hpp"
 #include "kernels/linear_input.hpp"
+#include "kernels/made_up.hpp"
 
 namespace millrace {
 namespace {
-
-// A 64-bit finaliser (splitmix64): every input bit moves every output bit.
-constexpr std::uint64_t mix(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
 
 std::uint64_t key_of(std::uint64_t seed, std::string_view name) {
   std::uint64_t key = mix(seed + 0x9e3779b97f4a7c15ULL);
@@ -30,6 +22,9 @@ struct DummyEntry : CheckpointTensor {
   std::uint64_t key = 0;
   float center = 0.0F;
   float reach = 0.0F;  // elements are uniform in [center - reach, center + reach)
+
+  MadeUpNumbers numbers() const { return {key, center, reach / 32768.0F}; }
+  std::int64_t width() const { return shape.size() == 2 ? shape[1] : 1; }
 };
 
 bool is_norm_weight(WeightRole role) {
@@ -37,28 +32,7 @@ bool is_norm_weight(WeightRole role) {
          role == WeightRole::final_norm || role == WeightRole::q_norm || role == WeightRole::k_norm;
 }
 
-// Elements [begin, begin + count) of a tensor. One 64-bit word makes four elements of 16 bits, the
-// lowest first.
-void fill(const DummyEntry& entry, std::int64_t begin, std::int64_t count, float* to) {
-  const float unit = entry.reach / 32768.0F;
-  const auto words = [&](std::int64_t element) {
-    return mix(entry.key + static_cast<std::uint64_t>(element / 4));
-  };
-  const auto value = [&](std::uint64_t word, std::int64_t place) {
-    const auto bits = static_cast<std::uint16_t>(word >> (place * 16));
-    return entry.center + unit * static_cast<float>(static_cast<std::int16_t>(bits));
-  };
-  const std::int64_t end = begin + count;
-  std::int64_t i = begin;
-  for (; i < end && i % 4 != 0; ++i) *to++ = value(words(i), i % 4);
-  for (; i + 4 <= end; i += 4, to += 4) {
-    const std::uint64_t word = words(i);
-    for (std::int64_t place = 0; place < 4; ++place) to[place] = value(word, place);
-  }
-  for (; i < end; ++i) *to++ = value(words(i), i % 4);
-}
-
-class DummyCheckpoint final : public Checkpoint {
+class DummyCheckpoint final : public Checkpoint, public WeightMaker {
  public:
   DummyCheckpoint(const ModelDescription& model, std::uint64_t seed) {
     for (const TensorSpec& weight : model.tensors) {
@@ -91,20 +65,19 @@ class DummyCheckpoint final : public Checkpoint {
   void read(const CheckpointTensor& tensor, Range rows, Range columns,
             const TensorView& out) override {
     check_rectangle(tensor, rows, columns, out);
+    make(tensor, rows, columns, false, out, {});
+  }
+
+  const WeightMaker* maker() const override { return this; }
+
+  void make(const CheckpointTensor& tensor, Range rows, Range columns, bool transposed,
+            const TensorView& out, Stream stream) const override {
     const auto& entry = static_cast<const DummyEntry&>(tensor);
-    const std::int64_t width = tensor.shape.size() == 2 ? tensor.shape[1] : 1;
-    const auto element = static_cast<std::int64_t>(size_of(out.dtype()));
-    auto* const data = static_cast<std::byte*>(out.data());
-#pragma omp parallel if (rows.count * columns.count > (1 << 18))
-    {
-      std::vector<float> row(static_cast<std::size_t>(columns.count));
-#pragma omp for
-      for (std::int64_t r = 0; r < rows.count; ++r) {
-        fill(entry, (rows.begin + r) * width + columns.begin, columns.count, row.data());
-        convert_elements(StorageType::f32, reinterpret_cast<const std::byte*>(row.data()),
-                         columns.count, out.dtype(), data + r * out.stride(0) * element);
-      }
+    MadeUpPlaces places{rows.begin * entry.width() + columns.begin, entry.width(), 1};
+    if (transposed) {
+      places = {columns.begin * entry.width() + rows.begin, 1, entry.width()};
     }
+    make_up(out, entry.numbers(), places, stream);
   }
 
  private:

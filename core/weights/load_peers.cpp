@@ -1,26 +1,11 @@
 #include "core/weights/load_peers.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "comm/relay.hpp"
+#include "kernels/copy_rows.hpp"
 
 namespace millrace {
-namespace {
-
-void copy_columns(const TensorView& from, std::int64_t column, const TensorView& to) {
-  const std::size_t element = size_of(to.dtype());
-  const auto row_bytes = static_cast<std::size_t>(to.size(1)) * element;
-  for (std::int64_t row = 0; row < to.size(0); ++row) {
-    std::memcpy(static_cast<std::byte*>(to.data()) + static_cast<std::size_t>(row) * row_bytes,
-                static_cast<const std::byte*>(from.data()) +
-                    static_cast<std::size_t>(row * from.stride(0) + column) * element,
-                row_bytes);
-  }
-}
-
-}  // namespace
-
 RowSharers no_sharers(const TensorSlice& slice, int tensor_rank) {
   return {{tensor_rank}, {slice.columns}, slice.columns};
 }
@@ -45,6 +30,11 @@ RowSharers sharers_of(const TensorSpec& weight, const ModelSpec& spec, const Loa
   return sharers;
 }
 
+Range columns_of(const RowSharers& sharers, int rank) {
+  const auto at = std::ranges::find(sharers.ranks, rank);
+  return sharers.columns[static_cast<std::size_t>(at - sharers.ranks.begin())];
+}
+
 SharedPiece share_piece(const RowSharers& sharers, int replicas, std::int64_t number) {
   const auto tensor = static_cast<std::int64_t>(sharers.ranks.size());
   return {static_cast<int>(number / tensor % replicas),
@@ -63,14 +53,42 @@ void share_columns(const LoadPeers& peers, const RowSharers& sharers, const Shar
     const Range columns = sharers.columns[i];
     const std::int64_t column = columns.begin - piece.read_columns.begin;
     if (sharers.ranks[i] == me) {
-      if (read.data() != mine.data()) copy_columns(read, column, mine);
+      if (read.data() != mine.data()) copy_rows(mine, read.slice(1, column, columns.count), {});
     } else if (columns == piece.read_columns) {
       peers.tensor.send(read, sharers.ranks[i], {});
     } else {
       const Tensor part(read.dtype(), Device::cpu(), {read.size(0), columns.count});
-      copy_columns(read, column, part);
+      copy_rows(part, read.slice(1, column, columns.count), {});
       peers.tensor.send(part, sharers.ranks[i], {});
     }
+  }
+}
+
+void share_columns_of_gpus(const LoadPeers& peers, const RowSharers& sharers,
+                           const SharedPiece& piece, const TensorView& read, const TensorView& mine,
+                           void* part,
+                           const std::function<void(const std::function<void()>&)>& attempt,
+                           Stream stream) {
+  const int me = peers.tensor.rank();
+  if (me != piece.reader_tensor) {
+    peers.tensor.recv(mine, piece.reader_tensor, stream);
+    return;
+  }
+  const auto copy_of = [&](const TensorView& to, Range columns) {
+    const std::int64_t column = columns.begin - piece.read_columns.begin;
+    attempt([&] { copy_rows(to, read.slice(1, column, columns.count), stream); });
+  };
+  const Range my_columns = columns_of(sharers, me);
+  copy_of(mine, my_columns);
+  for (std::size_t i = 0; i < sharers.ranks.size(); ++i) {
+    if (sharers.ranks[i] == me) continue;
+    const Range columns = sharers.columns[i];
+    TensorView theirs = mine;
+    if (!(columns == my_columns)) {
+      theirs = TensorView(part, read.dtype(), stream.device, {read.size(0), columns.count});
+      copy_of(theirs, columns);
+    }
+    peers.tensor.send(theirs, sharers.ranks[i], stream);
   }
 }
 

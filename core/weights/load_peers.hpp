@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "comm/comm.hpp"
@@ -30,6 +31,9 @@ struct RowSharers {
 RowSharers no_sharers(const TensorSlice& slice, int tensor_rank);
 RowSharers sharers_of(const TensorSpec& weight, const ModelSpec& spec, const LoadPeers& peers);
 
+// Of a rank that is one of them.
+Range columns_of(const RowSharers& sharers, int rank);
+
 // Rows of a weight that one rank reads.
 struct SharedPiece {
   int reader_replica = 0;
@@ -44,6 +48,16 @@ SharedPiece share_piece(const RowSharers& sharers, int replicas, std::int64_t nu
 // reader, `mine` [rows, this rank's columns], contiguous, on all. Nothing to do in other replicas.
 void share_columns(const LoadPeers& peers, const RowSharers& sharers, const SharedPiece& piece,
                    const TensorView& read, const TensorView& mine);
+
+// The same with `mine` in memory of the stream's device and columns on their way from GPU to GPU,
+// in the stream's order. `read` is in host memory that stays as it is; `part` is device memory for
+// what another rank holds of the piece. Copies of the reader go through `attempt`, so that one that
+// fails keeps no other rank waiting.
+void share_columns_of_gpus(const LoadPeers& peers, const RowSharers& sharers,
+                           const SharedPiece& piece, const TensorView& read, const TensorView& mine,
+                           void* part,
+                           const std::function<void(const std::function<void()>&)>& attempt,
+                           Stream stream);
 
 // The ranks of the other replicas get the same columns, from each other: `mine`, in host memory,
 // stays until the sends that are added to `sends` are done. (MPI's own broadcast waits by spinning:

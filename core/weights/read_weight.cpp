@@ -101,4 +101,10 @@ void read_weight(Checkpoint& checkpoint, const CheckpointTensor& stored, const T
   if (weight.interleaved_head_dim > 0) deinterleave(out, weight.interleaved_head_dim);
 }
 
+void make_weight(const WeightMaker& maker, const CheckpointTensor& stored, const TensorSpec& weight,
+                 const TensorSlice& slice, const TensorView& out, Stream stream) {
+  const Range rows{weight.row_offset + slice.rows.begin, slice.rows.count};
+  maker.make(stored, rows, slice.columns, weight.transposed, out, stream);
+}
+
 }  // namespace millrace

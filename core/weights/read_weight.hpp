@@ -20,4 +20,9 @@ const CheckpointTensor& find_weight(const Checkpoint& checkpoint, const TensorSp
 void read_weight(Checkpoint& checkpoint, const CheckpointTensor& stored, const TensorSpec& weight,
                  const TensorSlice& slice, const TensorView& out);
 
+// What read_weight() gives, made in memory of the stream's device. For weights whose rows are not
+// interleaved.
+void make_weight(const WeightMaker& maker, const CheckpointTensor& stored, const TensorSpec& weight,
+                 const TensorSlice& slice, const TensorView& out, Stream stream);
+
 }  // namespace millrace

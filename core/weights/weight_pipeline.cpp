@@ -89,7 +89,13 @@ void WeightPipeline::make_batches(const Matrix& matrix) {
   if (pieces.empty()) batches_.push_back({&matrix, {}, 0, 0, true});
   for (const Piece& piece : pieces) {
     const std::int64_t rows = piece.slice.rows.count;
-    slot_bytes_ = std::max(slot_bytes_, static_cast<std::size_t>(rows) * row_bytes);
+    if (peers_ != nullptr && is_read_here(piece)) {
+      const auto columns = static_cast<std::size_t>(piece.shared.read_columns.count);
+      part_bytes_ = std::max(part_bytes_, static_cast<std::size_t>(rows) * columns * element);
+    }
+    if (!is_made_there(piece)) {
+      slot_bytes_ = std::max(slot_bytes_, static_cast<std::size_t>(rows) * row_bytes);
+    }
     batches_.push_back({&matrix, {piece}, piece.row, rows, &piece == &pieces.back()});
   }
   batches_[first_batch].agrees_first = matrix.agrees_first;
@@ -103,12 +109,21 @@ void WeightPipeline::prepare() {
     matrix_bytes = std::max(matrix_bytes, static_cast<std::size_t>(matrix->rows) * row_bytes);
   }
   const bool is_on_host = stream_.device.is_cpu();
-  if (!is_on_host) device_matrix_ = Buffer(matrix_bytes, stream_.device);
+  if (!is_on_host) {
+    device_matrix_ = Buffer(matrix_bytes, stream_.device);
+    device_part_ = Buffer(part_bytes_, stream_.device);
+  }
   const std::size_t slots = is_on_host ? host_slots : device_slots;
   for (std::size_t i = 0; i < std::min(batches_.size(), slots); ++i) {
-    slots_.push_back({HostBuffer(slot_bytes_, stream_.device), HostBuffer(apart_bytes_, {}),
-                      Event(stream_.device)});
+    slots_.push_back({HostBuffer(slot_bytes_, stream_.device),
+                      HostBuffer(apart_bytes_, stream_.device), Event(stream_.device)});
   }
+}
+
+// In the matrix on the GPU, so that nothing is read.
+bool WeightPipeline::is_made_there(const Piece& piece) const {
+  return checkpoint_.maker() != nullptr && peers_ == nullptr && stream_.device.is_cuda() &&
+         piece.part->spec.interleaved_head_dim == 0;
 }
 
 bool WeightPipeline::is_read_here(const Piece& piece) const {
@@ -141,7 +156,7 @@ TensorView WeightPipeline::as_read(const Batch& batch, const Piece& piece, const
 // On the reading thread.
 void WeightPipeline::read(const Batch& batch, const Slot& slot) {
   for (const Piece& piece : batch.pieces) {
-    if (!is_read_here(piece)) continue;
+    if (!is_read_here(piece) || is_made_there(piece)) continue;
     read_weight(checkpoint_, piece.part->stored, piece.part->spec,
                 {piece.slice.rows, piece.shared.read_columns}, as_read(batch, piece, slot));
   }
@@ -161,16 +176,23 @@ void WeightPipeline::finish(const Batch& batch, Slot& slot) {
     const TensorView host = in_place(batch, piece, slot);
     const TensorView there = matrix.slice(0, piece.row, piece.slice.rows.count);
     end = piece.row + piece.slice.rows.count;
-    if (peers_ == nullptr) {
+    const bool is_here =
+        peers_ == nullptr || peers_->replicas.rank() == piece.shared.reader_replica;
+    if (is_made_there(piece)) {
+      make_weight(*checkpoint_.maker(), piece.part->stored, piece.part->spec, piece.slice, there,
+                  stream_);
+    } else if (peers_ == nullptr) {
       if (!stream_.device.is_cpu()) copy(there, host, stream_);
-      continue;
-    }
-    share_columns(*peers_, piece.part->sharers, piece.shared, as_read(batch, piece, slot), host);
-    if (stream_.device.is_cpu()) {
+    } else if (stream_.device.is_cpu()) {
+      share_columns(*peers_, piece.part->sharers, piece.shared, as_read(batch, piece, slot), host);
       share_replicas(*peers_, piece.shared, host, sends);
     } else {
-      const bool is_here = peers_->replicas.rank() == piece.shared.reader_replica;
-      if (is_here) attempt([&] { copy(there, host, stream_); });
+      if (is_here) {
+        const auto mine = [&](auto&& copied) { attempt(copied); };
+        share_columns_of_gpus(*peers_, piece.part->sharers, piece.shared,
+                              as_read(batch, piece, slot), there, device_part_.data(), mine,
+                              stream_);
+      }
       peers_->replicas.broadcast(there, piece.shared.reader_replica, stream_);
     }
   }

@@ -1,7 +1,7 @@
 // Matrices of a checkpoint on their way to this rank, in a row: while one is sent to other ranks
 // and packed, the next is read and converted. Host memory on the way is used again and again (fresh
 // pages would be zeroed by the system first, which costs more than reading into them), and pinned
-// where a GPU copies from it.
+// where a GPU copies from it. Weights that are in no file are made on the GPU itself.
 #pragma once
 
 #include <exception>
@@ -78,12 +78,13 @@ class WeightPipeline {
   };
   struct Slot {
     HostBuffer memory;
-    HostBuffer apart;  // pieces read with columns that only other ranks hold
+    HostBuffer apart;  // pieces read with columns that other ranks hold
     Event copied;
   };
 
   std::vector<Piece> pieces_of(const Matrix& matrix) const;
   void make_batches(const Matrix& matrix);
+  bool is_made_there(const Piece& piece) const;
   bool is_read_here(const Piece& piece) const;
   bool is_apart(const Piece& piece) const;
   TensorView in_place(const Batch& batch, const Piece& piece, const Slot& slot) const;
@@ -104,8 +105,10 @@ class WeightPipeline {
   std::vector<Batch> batches_;
   std::size_t slot_bytes_ = 0;
   std::size_t apart_bytes_ = 0;
+  std::size_t part_bytes_ = 0;
   std::vector<Slot> slots_;
   Buffer device_matrix_;
+  Buffer device_part_;  // columns of a piece on their way to another GPU
   bool agrees_next_ = false;
   std::exception_ptr error_;
 };

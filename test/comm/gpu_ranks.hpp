@@ -48,7 +48,7 @@ class GpuRanks : public ::testing::Test {
   }
   template <typename T>
   static std::vector<T> on_host(const TensorView& view) {
-    std::vector<T> values(static_cast<std::size_t>(view.numel()));
+    std::vector<T> values(view.bytes() / sizeof(T));
     copy_bytes(values.data(), Device::cpu(), view.data(), device(), view.bytes(), stream());
     synchronize(stream());
     return values;

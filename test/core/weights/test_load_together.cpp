@@ -72,6 +72,7 @@ struct Rank {
       : files(from), model(describe_model(from)), device(where), grid(world(), shape) {
     const GridCoordinates& at = grid.coordinates();
     slices = partition(model.spec, shape, at);
+    grid.bind(device);
     replicas = grid.world().subgroup(data_ranks(at, shape));
     replicas.bind(device);
     for (int tensor = 0; tensor < shape.tensor; ++tensor) {
