@@ -3,6 +3,8 @@
 #include <mpi.h>
 
 #include <array>
+#include <cstdlib>
+#include <limits>
 #include <string_view>
 
 namespace millrace {
@@ -58,6 +60,18 @@ std::string way_between_hosts(const std::set<std::string>& components) {
     if (way.empty() || way == "tcp") way = component.substr(kind.size());
   }
   return way;
+}
+
+std::int64_t lost_host_seconds() {
+  if (std::getenv("OMPI_MCA_orte_hnp_uri") == nullptr) return 0;  // set by mpirun for its ranks
+  const auto setting = [](const char* name, std::int64_t initial) {
+    const char* text = std::getenv(name);
+    return text == nullptr ? initial : std::strtoll(text, nullptr, 10);
+  };
+  const std::int64_t idle = setting("OMPI_MCA_oob_tcp_keepalive_time", 300);
+  const std::int64_t interval = setting("OMPI_MCA_oob_tcp_keepalive_intvl", 20);
+  const std::int64_t probes = setting("OMPI_MCA_oob_tcp_keepalive_probes", 9);
+  return idle <= 0 ? std::numeric_limits<std::int64_t>::max() : idle + interval * probes;
 }
 
 std::string mpi_way_between_hosts() { return way_between_hosts(open_components()); }

@@ -19,6 +19,7 @@ constexpr std::int64_t enough_memlock_bytes = std::int64_t{64} << 30;
 constexpr double free_gpu_fraction = 0.9;
 constexpr double largest_skew_seconds = 2;
 constexpr double outlier_factor = 4;
+constexpr std::int64_t longest_wait_seconds = 60;  // for a host that is lost
 
 std::vector<std::string> hosts_where(std::span<const RankFacts> ranks,
                                      const std::function<bool(const RankFacts&)>& is_so) {
@@ -226,6 +227,14 @@ std::vector<Finding> judge_hosts(std::span<const RankFacts> ranks) {
   if (!ports.empty()) {
     findings.push_back({Severity::warning, "the InfiniBand ports differ: " + ports,
                         "ranks wait for the host with the fewest"});
+  }
+  if (!ranks.empty() && by_host(ranks).size() > 1 &&
+      ranks.front().lost_host_seconds > longest_wait_seconds) {
+    findings.push_back(
+        {Severity::warning,
+         "mpirun waits for up to a quarter of an hour for a host that the network has lost",
+         "export OMPI_MCA_oob_tcp_keepalive_time=5 OMPI_MCA_oob_tcp_keepalive_intvl=5 "
+         "OMPI_MCA_oob_tcp_keepalive_probes=2 before mpirun"});
   }
   return findings;
 }

@@ -62,6 +62,7 @@ void members(auto&& visit) {
   visit("active_ports", &RankFacts::active_ports);
   visit("inactive_ports", &RankFacts::inactive_ports);
   visit("has_peer_memory", &RankFacts::has_peer_memory);
+  visit("lost_host_seconds", &RankFacts::lost_host_seconds);
 }
 
 void device_members(auto&& visit) {
@@ -136,6 +137,7 @@ RankFacts collect_facts(Device device) {
         limit.rlim_cur == RLIM_INFINITY ? -1 : static_cast<std::int64_t>(limit.rlim_cur);
   }
   read_network_facts(facts);
+  facts.lost_host_seconds = lost_host_seconds();
   return facts;
 }
 

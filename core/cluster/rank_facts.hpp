@@ -41,6 +41,7 @@ struct RankFacts {
   std::vector<std::string> active_ports;    // of its networks: "mlx5_0 InfiniBand 400 Gb/sec"
   std::vector<std::string> inactive_ports;  // likewise
   bool has_peer_memory = false;             // nvidia_peermem is loaded
+  std::int64_t lost_host_seconds = 0;       // of mpirun (comm/mpi_facts.hpp)
 };
 
 // Of this process, but for its model, its files and its neighbours. Takes milliseconds, or the time

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <boost/program_options.hpp>
+#include <filesystem>
 #include <fstream>
 #include <map>
 
@@ -121,7 +122,9 @@ Values parse_with_boost(Parse parse, std::span<const Flag> flags, const std::str
     name.resize(std::min(name.find('='), name.size()));
     throw UserError("{}unknown flag --{}; {}", where, name, suggestion(flags, name));
   } catch (const po::invalid_command_line_syntax& error) {
-    throw UserError("{}{} needs a value", where, error.get_option_name());
+    const bool is_given_one = error.kind() == po::invalid_command_line_syntax::extra_parameter;
+    throw UserError("{}{} {}", where, error.get_option_name(),
+                    is_given_one ? "takes no value" : "needs a value");
   } catch (const po::error& error) {
     throw UserError("{}{}", where, error.what());
   }
@@ -129,7 +132,8 @@ Values parse_with_boost(Parse parse, std::span<const Flag> flags, const std::str
 
 Values read_file(std::span<const Flag> flags, const std::string& path) {
   std::ifstream file(path);
-  if (!file) {
+  std::error_code error;
+  if (!file || std::filesystem::is_directory(path, error)) {
     throw UserError("--config: cannot open '{}'", path);
   }
   return parse_with_boost([&] { return po::parse_config_file(file, describe(flags), false); },

@@ -17,6 +17,8 @@ bool parse(std::string_view text, Number& number) {
   return error == std::errc() && stop == end && !text.empty();
 }
 
+constexpr double longest_seconds = 1e9;  // clocks count nanoseconds in 64 bits
+
 struct Suffix {
   std::string_view text;
   std::int64_t factor;
@@ -122,7 +124,7 @@ std::int64_t FlagValue::bytes() const {
 double FlagValue::seconds() const {
   double total = 0;
   if (text_.find(':') == std::string::npos) {
-    if (parse(text_, total) && std::isfinite(total) && total >= 0) {
+    if (parse(text_, total) && total >= 0 && total <= longest_seconds) {
       return total;
     }
     reject("a time such as 5400 (seconds) or 01:30:00");
@@ -138,6 +140,7 @@ double FlagValue::seconds() const {
     total = 60 * total + number;
     rest.remove_prefix(std::min(colon + 1, rest.size()));
   }
+  if (total > longest_seconds) reject("a time such as 5400 (seconds) or 01:30:00");
   return total;
 }
 

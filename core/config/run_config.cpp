@@ -18,6 +18,7 @@ using Change = Flag::Change;
 
 constexpr std::int64_t kMaxInt = std::numeric_limits<int>::max();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kLongestSeconds = 1e9;  // clocks count nanoseconds in 64 bits
 
 // Setters for the common shapes of field.
 auto into(std::string& field) {
@@ -41,7 +42,9 @@ auto into(std::optional<int>& field, std::int64_t low, std::int64_t high = kMaxI
 }
 auto into(std::optional<float>& field, double low, double high) {
   return [&field, low, high](const FlagValue& value) {
-    field = static_cast<float>(value.real(low, high));
+    const double number = value.real(low, high);
+    if (number > std::numeric_limits<float>::max()) value.reject("a number that a float holds");
+    field = static_cast<float>(number);
   };
 }
 
@@ -62,11 +65,14 @@ Shard shard_of(const FlagValue& value) {
     value.reject("a shard such as 2/8");
   }
   Shard shard;
-  const std::string flag = "--shard";
-  shard.count =
-      static_cast<int>(FlagValue(flag, value.text().substr(slash + 1)).integer(1, kMaxInt));
-  shard.index =
-      static_cast<int>(FlagValue(flag, value.text().substr(0, slash)).integer(0, shard.count - 1));
+  try {
+    shard.count =
+        static_cast<int>(FlagValue("", value.text().substr(slash + 1)).integer(1, kMaxInt));
+    shard.index =
+        static_cast<int>(FlagValue("", value.text().substr(0, slash)).integer(0, shard.count - 1));
+  } catch (const UserError&) {
+    value.reject("a shard I/N with I from 0 to N-1");
+  }
   return shard;
 }
 
@@ -177,7 +183,7 @@ std::vector<Flag> journal_flags(JournalConfig& config) {
       {group, "checkpoint-interval", "", Kind::value, "SECONDS", "5",
        "What is finished survives a crash of the machine after at most this long.",
        [&config](const FlagValue& value) {
-         config.checkpoint_interval_seconds = value.real(0, kInfinity);
+         config.checkpoint_interval_seconds = value.real(0, kLongestSeconds);
        },
        Change::free},
   };
@@ -193,11 +199,13 @@ std::vector<Flag> stop_flags(StopConfig& config) {
        Change::free},
       {group, "grace-period", "", Kind::value, "SECONDS", "30",
        "For prompts that run when the job stops; then they are dropped.",
-       [&config](const FlagValue& value) { config.grace_seconds = value.real(0, kInfinity); },
+       [&config](const FlagValue& value) { config.grace_seconds = value.real(0, kLongestSeconds); },
        Change::free},
       {group, "watchdog", "", Kind::value, "SECONDS", "300",
        "End the job when no rank gets on for so long.",
-       [&config](const FlagValue& value) { config.watchdog_seconds = value.real(1, kInfinity); },
+       [&config](const FlagValue& value) {
+         config.watchdog_seconds = value.real(1, kLongestSeconds);
+       },
        Change::free},
   };
 }
@@ -208,7 +216,7 @@ std::vector<Flag> log_flags(LogConfig& config) {
       {group, "progress-interval", "", Kind::value, "SECONDS", "10",
        "Between progress lines when the log is no terminal; 0 for none.",
        [&config](const FlagValue& value) {
-         config.progress_interval_seconds = value.real(0, kInfinity);
+         config.progress_interval_seconds = value.real(0, kLongestSeconds);
        },
        Change::free},
       {group, "log-level", "", Kind::value, "debug|info|warning|error", "info",
@@ -317,7 +325,7 @@ std::vector<Flag> model_flags(ModelConfig& config) {
        Change::refused},
       {group, "max-model-len", "", Kind::value, "N", "",
        "Longest prompt and output together, in tokens, as 4096 or 32k; not given: the model's.",
-       [&config](const FlagValue& value) { config.max_model_len = value.integer(1, kMaxInt); },
+       [&config](const FlagValue& value) { config.max_model_len = value.integer(2, kMaxInt); },
        Change::refused},
   };
 }

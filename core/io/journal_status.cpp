@@ -19,6 +19,11 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t sort_memory_bytes = 8 << 20;
 
+std::int64_t bytes_behind_header(const fs::path& spool) {
+  const SpoolReader reader(spool);
+  return PosixFile::open(spool).size() - reader.position();
+}
+
 bool is_locked(const fs::path& file) { return !PosixFile::open(file).try_lock(true); }
 
 }  // namespace
@@ -79,13 +84,22 @@ std::int64_t answer_bytes(const fs::path& output) {
   std::int64_t total = 0;
   for (const fs::path& path : spool_files(spool_folder(output))) {
     try {
-      const SpoolReader reader(path);
-      total += PosixFile::open(path).size() - reader.position();
+      total += bytes_behind_header(path);
     } catch (const UnreadableSpool&) {
       // A start that died while it wrote the header.
     }
   }
   return total;
+}
+
+bool is_without_answers(const fs::path& spool_folder) {
+  return std::ranges::all_of(spool_files(spool_folder), [](const fs::path& path) {
+    try {
+      return bytes_behind_header(path) == 0;
+    } catch (const UserError&) {
+      return false;  // whoever resumes the job hears of it
+    }
+  });
 }
 
 }  // namespace millrace

@@ -33,4 +33,8 @@ std::string status_text(const std::filesystem::path& output, const JournalStatus
 // job's time runs out. 0 without a journal.
 std::int64_t answer_bytes(const std::filesystem::path& output);
 
+// True when the folder of spool files holds nothing that is worth keeping: there is none, or all of
+// them are sound and hold no answer, as a job leaves them that ended before its first step.
+bool is_without_answers(const std::filesystem::path& spool_folder);
+
 }  // namespace millrace

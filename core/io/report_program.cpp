@@ -74,6 +74,9 @@ std::vector<Flag> report_flags(ReportConfig& config) {
 }
 
 void write_page(const std::string& path, bool overwrite, const std::string& html) {
+  if (!path.ends_with(".html")) {
+    throw UserError("{}: a page is named *.html", path);
+  }
   if (!overwrite) {
     refuse_existing(path);
   }
@@ -108,6 +111,9 @@ int merge(const ReportConfig& config) {
 // "--merge OUT A B" -> "--merge OUT --merge A --merge B", as flags take one value each.
 std::vector<std::string> spell_merge_out(std::span<const std::string> arguments) {
   std::vector<std::string> spelled;
+  if (!arguments.empty() && arguments.back() == "--merge") {
+    return {"--merge"};  // which needs a value
+  }
   bool merging = false;
   for (const std::string& argument : arguments) {
     merging = argument == "--merge" || (merging && !argument.starts_with('-'));

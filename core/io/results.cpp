@@ -1,5 +1,6 @@
 #include "core/io/results.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -75,7 +76,16 @@ std::filesystem::path report_path(const std::filesystem::path& output) {
                                                            : output.string();
 }
 
+void check_output_name(const std::filesystem::path& output) {
+  const std::string longest = output.string() + ".report.h5.partial";
+  struct stat status {};
+  if (::lstat(longest.c_str(), &status) != 0 && errno != ENOENT) {
+    throw UserError("cannot write {}: {}", output.string(), std::strerror(errno));
+  }
+}
+
 void check_output_folder(const std::filesystem::path& output) {
+  check_output_name(output);
   const auto folder = folder_of(output);
   if (!std::filesystem::is_directory(folder)) {
     throw UserError("cannot write {}: there is no folder {}", output.string(), folder.string());

@@ -26,6 +26,9 @@ ResultFormat result_format(const std::filesystem::path& output);
 // FILE.jsonl.report.h5 beside FILE.jsonl; an HDF5 file holds its report itself.
 std::filesystem::path report_path(const std::filesystem::path& output);
 
+// Throws UserError when the names of `output` and of what is written beside it cannot be: too long,
+// or through something that is no folder.
+void check_output_name(const std::filesystem::path& output);
 // Throws UserError when nothing can be written beside `output`: its folder is missing or not
 // writable, or it is a folder itself.
 void check_output_folder(const std::filesystem::path& output);

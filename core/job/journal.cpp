@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "comm/agree.hpp"
+#include "core/io/journal_status.hpp"
 #include "core/io/line_count.hpp"
 #include "core/io/merge.hpp"
 #include "core/io/result_reader.hpp"
@@ -104,6 +105,30 @@ void take_up(Journal& journal, const RunConfig& config, const StopRequest& stop)
   }
 }
 
+// The result takes the place of what has its name: not of what the job reads.
+void refuse_input_as_output(const RunConfig& config) {
+  const auto is_output = [&](const std::string& input) {
+    std::error_code error;
+    return !input.empty() && fs::equivalent(config.output.output, input, error);
+  };
+  if (is_output(config.input.prompts)) {
+    throw UserError("--output: '{}' is the file of --prompts", config.output.output);
+  }
+  if (is_output(config.input.chat_template)) {
+    throw UserError("--output: '{}' is the file of --chat-template", config.output.output);
+  }
+}
+
+// Spool files that hold no answer, or are not wanted.
+void discard_spool(const fs::path& folder) {
+  for (const fs::path& file : spool_files(folder)) {
+    std::error_code error;
+    if (!fs::remove(file, error) && error) {
+      throw UserError("cannot remove {}: {}", file.string(), error.message());
+    }
+  }
+}
+
 // The result is there. What is left of the journal does no harm.
 void remove_journal(const fs::path& folder) {
   std::error_code error;
@@ -126,8 +151,9 @@ void resume(Journal& journal, const RunConfig& config, const StopRequest& stop) 
     journal.state = Journal::State::done;
     return;
   }
-  if (spool_files(journal.folder).empty()) {
+  if (is_without_answers(journal.folder)) {
     check_output(config.output.output, config.output.overwrite);
+    discard_spool(journal.folder);
     return;
   }
   take_up(journal, config, stop);
@@ -142,7 +168,7 @@ void resume(Journal& journal, const RunConfig& config, const StopRequest& stop) 
 // Nothing is there that the job would destroy.
 void require_nothing_there(const Journal& journal, const RunConfig& config) {
   check_output(config.output.output, config.output.overwrite);
-  if (!config.output.overwrite && !spool_files(journal.folder).empty()) {
+  if (!config.output.overwrite && !is_without_answers(journal.folder)) {
     throw UserError(
         "--output: '{}' is left of a job that did not end, or still runs; --resume goes on with "
         "it, --overwrite discards it",
@@ -154,12 +180,7 @@ void begin(Journal& journal, const RunConfig& config) {
   require_nothing_there(journal, config);
   journal.lock = JournalLock::take(journal.folder, writers_patience_seconds);
   require_nothing_there(journal, config);  // another job may have held the lock until now
-  for (const fs::path& file : spool_files(journal.folder)) {
-    std::error_code error;
-    if (!fs::remove(file, error) && error) {
-      throw UserError("cannot remove {}: {}", file.string(), error.message());
-    }
-  }
+  discard_spool(journal.folder);
 }
 
 // Rank 0's decision to all ranks.
@@ -187,6 +208,8 @@ Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& 
     if (world.rank() != 0) {
       return;
     }
+    check_output_name(config.output.output);
+    refuse_input_as_output(config);
     journal.header = {.fingerprint = fingerprint,
                       .prompt_begin = prompts.part.begin,
                       .prompt_end = prompts.part.end,

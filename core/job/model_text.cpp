@@ -1,5 +1,6 @@
 #include "core/job/model_text.hpp"
 
+#include "core/io/posix_file.hpp"
 #include "core/text/gguf_tokenizer.hpp"
 #include "core/weights/gguf.hpp"
 #include "core/weights/gguf_tokenizer_data.hpp"
@@ -29,7 +30,12 @@ ModelText load_model_text(const ModelFiles& files, const std::string& tokenizer,
     const GgufTokenizerData data = read_gguf_tokenizer(read_gguf_header(place));
     return with_chat(make_tokenizer(data), load_chat_template(data, chat_template));
   }
-  const fs::path folder = fs::is_directory(place) ? place : place.parent_path();
+  const bool is_file = !fs::is_directory(place);
+  if (is_file && place.filename() != "tokenizer.json") {
+    throw UserError("--tokenizer: '{}' is neither a folder, a tokenizer.json nor a .gguf file",
+                    tokenizer);
+  }
+  const fs::path folder = is_file ? folder_of(place) : place;
   return with_chat(load_tokenizer(folder), load_chat_template(folder, chat_template));
 }
 

@@ -64,6 +64,12 @@ JobPlan plan_job(const Comm& world, const RunConfig& config) {
     plan.sampling = sampling_defaults(
         config.sampling, plan.files.is_gguf() ? std::filesystem::path()
                                               : plan.files.folder / "generation_config.json");
+    // Else every prompt would fail by itself.
+    for (const std::int32_t token : plan.sampling.stop_token_ids) {
+      if (token < plan.model.spec.vocab_size) continue;
+      throw UserError("--stop-token-ids: {} is no token of the model, which has 0 to {}", token,
+                      plan.model.spec.vocab_size - 1);
+    }
   });
   agree(world, [&] {
     plan.device = choose_device(config.engine.device, node);

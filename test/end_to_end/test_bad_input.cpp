@@ -20,13 +20,14 @@ namespace fs = std::filesystem;
 
 // A sound model and prompts in a folder of their own, to be broken, and the arguments to run them.
 struct Job {
+  static constexpr const char* prompts = "{\"prompt\": [5, 6, 7]}\n";
   Workspace work;
   Strings more;  // arguments that replace the default ones of the same name
   std::map<std::string, std::string> flags;
 
   Job() {
     fs::copy(fixture("llama-tied-bias"), work / "model");
-    work.write("p.jsonl", "{\"prompt\": [5, 6, 7]}\n");
+    work.write("p.jsonl", prompts);
     flags = {{"--model", work / "model"},
              {"--prompts", work / "p.jsonl"},
              {"--output", work / "o.jsonl"},
@@ -150,6 +151,9 @@ const std::vector<Mistake> mistakes = {
     {"MissingTokenizer",
      [](Job& job) { job.flags["--tokenizer"] = "/nonexistent/tokenizer.json"; },
      {"--tokenizer", "/nonexistent/tokenizer.json"}},
+    {"TokenizerThatIsNone",
+     [](Job& job) { job.flags["--tokenizer"] = job.work.write("words.json", "{}"); },
+     {"--tokenizer", "words.json"}},
     {"MissingChatTemplate",
      [](Job& job) { job.flags["--chat-template"] = "/nonexistent/chat.jinja"; },
      {"/nonexistent/chat.jinja"}},
@@ -208,6 +212,31 @@ const std::vector<Mistake> mistakes = {
     {"OutputExists",
      [](Job& job) { job.work.write("o.jsonl", "precious\n"); },
      {"o.jsonl", "--overwrite"}},
+    {"OutputNameTooLong",
+     [](Job& job) { job.flags["--output"] = job.work / (std::string(240, 'o') + ".jsonl"); },
+     {"oooo", "File name too long"}},
+    {"PromptsAsOutput",
+     [](Job& job) {
+       job.flags["--output"] = job.flags["--prompts"];
+       job.more = {"--overwrite"};
+     },
+     {"--output", "p.jsonl", "--prompts"}},
+    {"StopTokenOfNoModel",
+     [](Job& job) { job.flags["--stop-token-ids"] = "5,387"; },
+     {"--stop-token-ids", "387", "0 to 386"}},
+    {"EndlessGrace",
+     [](Job& job) { job.flags["--grace-period"] = "1e300"; },
+     {"--grace-period: '1e300'"}},
+    {"EndlessTime",
+     [](Job& job) { job.flags["--time-limit"] = "99999999:00:00"; },
+     {"--time-limit: '99999999:00:00'"}},
+    {"TemperatureBeyondFloats",
+     [](Job& job) { job.flags["--temperature"] = "1e300"; },
+     {"--temperature: '1e300'"}},
+    {"ShardBehindTheLast", [](Job& job) { job.flags["--shard"] = "3/2"; }, {"--shard: '3/2'"}},
+    {"ConfigFolder",
+     [](Job& job) { job.flags["--config"] = job.work / "model"; },
+     {"--config", "/model"}},
     {"UnknownFlag",
      [](Job& job) { job.more = {"--max-num-sequences=3"}; },
      {"--max-num-sequences", "did you mean --max-num-seqs?"}},
@@ -238,6 +267,7 @@ class BadInput : public ::testing::TestWithParam<Mistake> {
       EXPECT_THAT(lines[0], HasSubstr(word));
     }
     EXPECT_FALSE(fs::exists(job.work / "o.jsonl.spool"));
+    EXPECT_EQ(read_file(job.work / "p.jsonl"), Job::prompts);
     if (GetParam().name == "OutputExists") {
       EXPECT_EQ(read_file(job.work / "o.jsonl"), "precious\n");
     } else {
@@ -286,7 +316,7 @@ void expect_errors_of_lines(int ranks) {
     prompts += bad.line + "\n" + R"({"prompt": [5, 6, 7]})" + "\n";
   }
   job.work.write("p.jsonl", prompts);
-  job.flags["--temperature"] = "0";
+  job.more = {"--temperature", "0"};
   const Outcome outcome = run({.ranks = ranks, .arguments = job.arguments()});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   std::istringstream results(read_file(job.work / "o.jsonl"));

@@ -7,6 +7,7 @@
 #include <functional>
 #include <utility>
 
+#include "core/io/spool.hpp"
 #include "test/end_to_end/interrupted_job.hpp"
 
 namespace millrace::test {
@@ -84,6 +85,21 @@ TEST_F(Resume, AJournalIsNeitherIgnoredNorOverwrittenUnasked) {
   ASSERT_EQ(anew.exit_code, 0) << anew.errors;
   EXPECT_THAT(anew.errors, Not(HasSubstr("resuming")));
   expect_undisturbed("o.jsonl");
+}
+
+TEST_F(Resume, AJournalWithoutAnAnswerIsInNobodysWay) {
+  SpoolWriterOptions died;  // before its first step
+  died.folder = job_.spool("o.jsonl");
+  died.header.prompt_end = 7;  // of another job, too
+  for (const char* flag : {"--resume", "--resume=false"}) {
+    SpoolWriter(died).close();
+    ASSERT_TRUE(fs::exists(spool_file("o.jsonl")));
+    const Outcome outcome = job_.run_to("o.jsonl", {flag});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    expect_undisturbed("o.jsonl");
+    fs::remove(job_ / "o.jsonl");
+    fs::remove(job_ / "o.jsonl.report.h5");
+  }
 }
 
 struct Change {

@@ -176,6 +176,18 @@ TEST(JudgeHosts, RanksBoundToTooFewCoresAreNamed) {
   EXPECT_THAT(judge_hosts(ranks), ElementsAre(warns("the 4 ranks of host n0 have 2 cores (0-1)")));
 }
 
+TEST(JudgeHosts, AnMpirunThatWaitsLongForALostHostIsNamedWhereThereAreSeveral) {
+  auto ranks = cpu_ranks(2);
+  for (RankFacts& rank : ranks) rank.lost_host_seconds = 15;
+  EXPECT_THAT(judge_hosts(ranks), IsEmpty());
+  for (RankFacts& rank : ranks) rank.lost_host_seconds = 480;
+  EXPECT_THAT(judge_hosts(ranks),
+              ElementsAre(warns("mpirun waits for up to a quarter of an hour")));
+  auto alone = cpu_ranks(1);
+  for (RankFacts& rank : alone) rank.lost_host_seconds = 480;
+  EXPECT_THAT(judge_hosts(alone), IsEmpty());
+}
+
 TEST(JudgeLinks, FastLinksGiveNothing) {
   EXPECT_THAT(judge_links(gpu_ranks(2), {link("tensor", 0, 1, false, "NVLink P2P/CUMEM"),
                                          link("pipeline", 0, 2, true, "NET/IB/0/GDRDMA")}),

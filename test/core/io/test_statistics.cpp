@@ -137,6 +137,14 @@ TEST_F(JobReport, ProgramWritesWhatItIsAskedForAndNothingTwice) {
   EXPECT_EQ(std::ranges::count(read_file(lines), '\n'), 100);
   EXPECT_THAT([&] { run_report(arguments); },
               ThrowsMessage<UserError>(HasSubstr("a.html exists already")));
+  // A slip of the hand does not cost the results.
+  EXPECT_THAT(
+      [&] {
+        run_report(
+            std::vector<std::string>{path().string(), "--html", path().string(), "--overwrite"});
+      },
+      ThrowsMessage<UserError>(HasSubstr("a page is named *.html")));
+  EXPECT_EQ(run_report(std::vector<std::string>{path().string()}), 0);
   EXPECT_THROW(run_report(std::vector<std::string>{}), UserError);
   EXPECT_THROW(run_report(std::vector<std::string>{"none.h5"}), UserError);
 }
