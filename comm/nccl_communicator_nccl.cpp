@@ -12,6 +12,7 @@
 
 #include "comm/nccl_facts.hpp"
 #include "kernels/base/cuda_check.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace::cuda {
 namespace {
@@ -25,11 +26,14 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-[[noreturn]] void throw_nccl(const char* operation, ncclResult_t result, ncclComm_t comm) {
-  const char* detail = ncclGetLastError(comm);
+[[noreturn]] void throw_nccl(const char* operation, ncclResult_t result, const char* detail) {
+  const std::string text = detail == nullptr ? "" : detail;
+  // NCCL has no code of its own for it.
+  if (text.find("out of memory") != std::string::npos) {
+    throw UserError("out of memory on the GPU: NCCL {} gets none ({})", operation, text);
+  }
   throw std::runtime_error(fmt::format("NCCL {}: {}{}{}", operation, ncclGetErrorString(result),
-                                       detail != nullptr && *detail != '\0' ? ": " : "",
-                                       detail != nullptr ? detail : ""));
+                                       text.empty() ? "" : ": ", text));
 }
 
 // One thread looks after all communicators of the process while there are any.
@@ -81,7 +85,8 @@ NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, int rank, int size, D
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   const ncclResult_t begun = ncclCommInitRankConfig(&handle_, size, id, rank, &config);
-  if (begun != ncclSuccess && begun != ncclInProgress) throw_nccl("init", begun, handle_);
+  if (begun != ncclSuccess && begun != ncclInProgress)
+    throw_nccl("init", begun, ncclGetLastError(handle_));
   const Clock::time_point begin = Clock::now();
   ncclResult_t state = ncclInProgress;
   while (state == ncclInProgress) {
@@ -99,7 +104,7 @@ NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, int rank, int size, D
   if (state != ncclSuccess) {
     const std::string detail = ncclGetLastError(handle_);
     ncclCommAbort(handle_);
-    throw std::runtime_error(fmt::format("NCCL init: {} ({})", ncclGetErrorString(state), detail));
+    throw_nccl("init", state, detail.c_str());
   }
   Watch::instance().add(this);
 }
@@ -132,7 +137,7 @@ void NcclCommunicator::settle(const char* operation, ncclResult_t result) {
     if (result == ncclInProgress) std::this_thread::yield();
   }
   if (failed_) throw_failed(operation);
-  if (result != ncclSuccess) throw_nccl(operation, result, handle_);
+  if (result != ncclSuccess) throw_nccl(operation, result, ncclGetLastError(handle_));
 }
 
 void NcclCommunicator::wait(const char* operation, Stream stream, double limit_seconds) {

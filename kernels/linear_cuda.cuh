@@ -15,6 +15,7 @@
 namespace millrace::cuda {
 
 inline void cublas_check(cublasStatus_t status, const char* call) {
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw_out_of_device_memory(call);
   if (status != CUBLAS_STATUS_SUCCESS) {
     throw std::runtime_error(std::string(call) + ": " + cublasLtGetStatusName(status));
   }

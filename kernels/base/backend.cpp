@@ -23,6 +23,10 @@ void throw_cannot_write(const std::string& path) {
   throw UserError("cannot write {}: {}", path, std::strerror(errno));
 }
 
+void throw_out_of_device_memory(const std::string& call) {
+  throw UserError("out of memory on the GPU: {} gets none", call);
+}
+
 std::string to_string(Device device) {
   return device.is_cpu() ? "cpu" : fmt::format("cuda:{}", device.index);
 }

@@ -70,4 +70,7 @@ void destroy_graph(void* graph, Device device) noexcept;
 // A UserError for a file that cannot be written.
 [[noreturn]] void throw_cannot_write(const std::string& path);
 
+// A UserError for a call that needed memory of its own on a GPU that has none left.
+[[noreturn]] void throw_out_of_device_memory(const std::string& call);
+
 }  // namespace millrace

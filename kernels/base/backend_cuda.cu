@@ -35,6 +35,12 @@ std::map<StreamKey, Buffer>& scratch_of_streams() {
 
 }  // namespace
 
+void throw_cuda_error(const char* call, cudaError_t error) {
+  if (error != cudaErrorMemoryAllocation) throw CudaError(call, error);
+  cudaGetLastError();  // not sticky
+  throw_out_of_device_memory(call);
+}
+
 void* scratch(Stream stream) {
   const std::lock_guard lock(scratch_mutex);
   Buffer& buffer = scratch_of_streams()[{stream.device.index, stream.handle}];

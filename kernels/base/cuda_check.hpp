@@ -22,8 +22,11 @@ class CudaError : public std::runtime_error {
   cudaError_t code;
 };
 
+// Throws UserError where the device has no memory left, else CudaError.
+[[noreturn]] void throw_cuda_error(const char* call, cudaError_t error);
+
 inline void cuda_check(cudaError_t error, const char* call) {
-  if (error != cudaSuccess) throw CudaError(call, error);
+  if (error != cudaSuccess) throw_cuda_error(call, error);
 }
 
 // After a kernel launch: throws when the launch itself was refused. Faults inside the kernel
