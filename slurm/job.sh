@@ -142,7 +142,7 @@ wait_for_earlier_ranks() {
     status=0
     flock --shared --timeout "$earlier_ranks_seconds" --conflict-exit-code 9 "$file" true || status=$?
     if [ "$status" -eq 9 ]; then
-      note "ranks of an earlier start, or another job, still write to $output.spool: $(head -n 1 "$output.spool/lock")"
+      note "ranks of an earlier start, or another job, still write to $output.spool: $(head -n 1 "$output.spool/lock" 2>/dev/null)"
       end_job 75 busy
     fi
   done

@@ -25,6 +25,10 @@ constexpr std::int64_t sort_memory_bytes = 8 << 20;
 
 // Why the result file that is there is not this job's; empty when it is.
 std::vector<std::string> result_differences(const fs::path& output, const SpoolHeader& header) {
+  if (!fs::exists(report_path(output))) {
+    return {
+        fmt::format("{}, which would say whose it is, is not there", report_path(output).string())};
+  }
   const JobReport job = ResultReader(report_path(output)).report().job;
   std::vector<std::string> found = differences(job.fingerprint, header.fingerprint);
   if (job.prompt_begin != header.prompt_begin || job.prompt_end != header.prompt_end) {
@@ -50,7 +54,7 @@ bool result_is_there(const RunConfig& config, const SpoolHeader& header) {
     return true;
   }
   if (!config.output.overwrite) {
-    throw UserError("--resume: {} is the result of another job: {}; --overwrite replaces it",
+    throw UserError("--resume: {} is not the result of this job: {}; --overwrite replaces it",
                     output.string(), fmt::join(found, "; "));
   }
   return false;

@@ -179,7 +179,13 @@ TEST_F(Resume, RefusesAnotherJobAndNamesWhatDiffers) {
   expect_undisturbed("o.jsonl");
   const Outcome other = job_.run_to("o.jsonl", {"--resume", "--seed=4"});
   EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.errors, HasSubstr("is the result of another job: --seed was 0, is 4"));
+  EXPECT_THAT(other.errors, HasSubstr("is not the result of this job: --seed was 0, is 4"));
+  fs::remove(job_ / "o.jsonl.report.h5");
+  const Outcome nameless = job_.run_to("o.jsonl", {"--resume"});
+  EXPECT_EQ(nameless.exit_code, 2);
+  EXPECT_THAT(nameless.errors, AllOf(HasSubstr("is not the result of this job"),
+                                     HasSubstr("o.jsonl.report.h5, which would say whose it is")));
+  EXPECT_EQ(job_.run_to("o.jsonl", {"--resume", "--overwrite"}).exit_code, 0);
 }
 
 TEST_F(Resume, WithDeepEveryByteCounts) {
@@ -194,6 +200,34 @@ TEST_F(Resume, WithDeepEveryByteCounts) {
   const Outcome mended = job_.run_to("o.jsonl", flags, 2);
   ASSERT_EQ(mended.exit_code, 0) << mended.errors;
   expect_undisturbed("o.jsonl");
+}
+
+// Ranks read the pieces of a file in turns, however many there were when the job began.
+TEST_F(Resume, WithDeepAByteBetweenTheSamplesCountsToo) {
+  Strings flags = {"--deep", "--resume", "--prompts=" + (job_ / "many.jsonl")};
+  {
+    const std::string some = read_file(job_.prompts());
+    std::ofstream many(job_ / "many.jsonl", std::ios::binary);
+    for (std::size_t bytes = 0; bytes < 40'000'000; bytes += some.size()) many << some;
+  }
+  const std::int64_t size = static_cast<std::int64_t>(fs::file_size(job_ / "many.jsonl"));
+  job_.interrupt("o.jsonl", flags);
+  const std::int64_t position = size / 33 * 8 + 8192;  // behind the eighth of 32 samples
+  flip_bit(job_ / "many.jsonl", position);
+  const Outcome outcome = job_.run_to("o.jsonl", flags, 3);
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.errors;
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("every byte of --prompts was "), Not(HasSubstr(": --prompts was "))));
+  flip_bit(job_ / "many.jsonl", position);
+  Launch mended = job_.launch("o.jsonl", flags, 2);
+  const std::int64_t before = bytes_in(job_.spool("o.jsonl"));
+  bool goes_on = false;
+  mended.meanwhile = [&](int process, double) {
+    goes_on = goes_on || bytes_in(job_.spool("o.jsonl")) > before + 50'000;
+    if (goes_on) kill(-process, SIGKILL);
+  };
+  run(mended);
+  EXPECT_TRUE(goes_on);
 }
 
 struct Damage {

@@ -161,6 +161,19 @@ class Stop(unittest.TestCase):
                     self.assertEqual(job.complaints(), [])
                     self.assertFalse(self.output.with_name(f"{self.output.name}.spool").exists())
 
+    def test_a_job_that_reads_every_byte_stops_too(self):
+        prompts = self.write_prompts(4, 8)
+        with prompts.open("r+b") as file:
+            file.truncate(80_000_000_000)  # a hole, which takes no disk and 20 s to read
+        with Job(2, self.arguments(prompts, "-dp", "2", "--deep")) as job:
+            job.wait_for_line("info millrace")
+            time.sleep(1)
+            job.send(1, signal.SIGUSR1)
+            code, took = job.end()
+            self.assertEqual(code, STOPPED, job.log())
+            self.assertLess(took, 5)
+            self.assertIn("stopped by SIGUSR1 on rank 1; run again with --resume", job.log())
+
     def test_a_signal_at_any_moment_of_the_start_loses_nothing(self):
         self.model = MODELS / "llama-tied-bias"
         prompts = self.folder / "prompts.jsonl"

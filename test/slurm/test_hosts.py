@@ -9,6 +9,7 @@ The exit code is 77 where the right to make namespaces is missing.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,11 +27,12 @@ KEEPALIVE = ["--mca", "oob_tcp_keepalive_time", "5", "--mca", "oob_tcp_keepalive
 
 
 class Job:
-    """millrace in two pipeline stages on n0 and n1, slowed by its network to last a minute or more."""
+    """millrace in two pipeline stages on two hosts; the network of n0 is slow, so that with it a job takes a minute."""
 
-    def __init__(self, cluster, build, lines=1000):
+    def __init__(self, cluster, build, *more, lines=1000, hosts="n0:1,n1:1"):
         self.cluster = cluster
-        shutil.rmtree(f"{OUTPUT}.spool", ignore_errors=True)
+        if "--resume" not in more:
+            shutil.rmtree(f"{OUTPUT}.spool", ignore_errors=True)
         with open(f"{WORK}/prompts.txt", "w") as prompts:
             prompts.writelines(f"Line {i}\n" for i in range(lines))
         self.flags = ["--model", MODEL, "--prompts", f"{WORK}/prompts.txt", "--max-tokens", "24", "--ignore-eos", "--seed",
@@ -39,7 +41,7 @@ class Job:
         cluster.slow_link("n0", "2mbit")
         with open(f"{WORK}/log", "w") as log:
             self.process = subprocess.Popen(
-                cluster.mpirun(*KEEPALIVE, "-H", "n0:1,n1:1", "-n", "2", self.program, "-pp", "2", *self.flags, "--output",
+                cluster.mpirun(*KEEPALIVE, "-H", hosts, "-n", "2", self.program, "-pp", "2", *self.flags, *more, "--output",
                                OUTPUT), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def log(self):
@@ -98,6 +100,20 @@ def a_cut_ends_the_job_and_names_the_host(cluster, build):
                "no rank is left on either host")
 
 
+def a_deep_job_goes_on_on_other_hosts(cluster, build):
+    """Hosts share the reading of every byte, whichever they are."""
+    job = Job(cluster, build, "--deep", "--grace-period", "2")
+    job.wait_for_answers()
+    job.process.send_signal(signal.SIGUSR1)
+    code, _ = job.wait(60)
+    assert code == 75, f"exit code {code}\n{job.log()}"
+    job = Job(cluster, build, "--deep", "--resume", hosts="n2:1,n1:1")
+    code, _ = job.wait(120)
+    assert code == 0 and "answered by 1 earlier run" in job.log(), f"exit code {code}\n{job.log()}"
+    with open(OUTPUT, "rb") as answers:
+        assert answers.read() == job.expected()
+
+
 @contextlib.contextmanager
 def other_model(cluster, host):
     """The model's folder has other files on one host."""
@@ -147,8 +163,8 @@ def the_doctor_names_an_mpirun_that_waits_for_lost_hosts(cluster, build):
     assert code == 0 and "warning: mpirun waits for up to a quarter of an hour" in said, f"exit code {code}\n{said}"
 
 
-CASES = [a_short_cut_is_survived, a_cut_ends_the_job_and_names_the_host, another_model_on_one_host_is_named,
-         the_doctor_names_a_slow_host, the_doctor_names_a_host_with_another_model,
+CASES = [a_short_cut_is_survived, a_deep_job_goes_on_on_other_hosts, a_cut_ends_the_job_and_names_the_host,
+         another_model_on_one_host_is_named, the_doctor_names_a_slow_host, the_doctor_names_a_host_with_another_model,
          the_doctor_names_an_mpirun_that_waits_for_lost_hosts]
 
 
