@@ -2,15 +2,15 @@
 
 #include <mpi.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 #include <exception>
 
 #include "comm/backoff.hpp"
 #include "comm/mpi_check.hpp"
+#include "comm/mpi_reducer.hpp"
 #include "comm/mpi_send.hpp"
+#include "comm/mpi_wait.hpp"
 #include "comm/send_progress.hpp"
 #include "comm/shared_exchange.hpp"
 #include "kernels/base/check.hpp"
@@ -22,39 +22,12 @@ namespace {
 constexpr int tensor_tag = 0;
 // Any MPI sends so little at once, without waiting for the receiver.
 constexpr std::size_t eager_bytes = 2048;
-// Below this many bytes of all contributions together, every rank sums everything itself.
-constexpr std::size_t small_all_reduce_bytes = 64 * 1024;
-
-template <typename T>
-T combine(T a, T b, ReduceOp op) {
-  switch (op) {
-    case ReduceOp::sum:
-      return a + b;
-    case ReduceOp::min:
-      return std::min(a, b);
-    case ReduceOp::max:
-      return std::max(a, b);
-  }
-  return a;
-}
-
-MPI_Op mpi_op(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::sum:
-      return MPI_SUM;
-    case ReduceOp::min:
-      return MPI_MIN;
-    case ReduceOp::max:
-      return MPI_MAX;
-  }
-  return MPI_OP_NULL;
-}
 
 class MpiTransport final : public HostTransport {
  public:
   // Takes ownership. `host` is the same number on all ranks of a host.
   MpiTransport(MPI_Comm comm, int host, bool may_share_memory)
-      : comm_(comm), host_(host), may_share_memory_(may_share_memory) {
+      : comm_(comm), host_(host), may_share_memory_(may_share_memory), reducer_(comm) {
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
@@ -116,14 +89,11 @@ class MpiTransport final : public HostTransport {
   void all_reduce(const TensorView& x, ReduceOp op, Stream) override {
     switch (x.dtype()) {
       case DType::f32:
-        reduce<float>(x, op);
-        return;
+        return reduce<float>(x, op);
       case DType::i32:
-        reduce<std::int32_t>(x, op);
-        return;
+        return reduce<std::int32_t>(x, op);
       case DType::i64:
-        reduce<std::int64_t>(x, op);
-        return;
+        return reduce<std::int64_t>(x, op);
       default:
         check(false, "all_reduce", "no host sum of " + x.describe());
     }
@@ -168,23 +138,23 @@ class MpiTransport final : public HostTransport {
     in_mpi_pieces(x.data(), x.bytes(), [&](std::byte* piece, int count) {
       MPI_Request request = MPI_REQUEST_NULL;
       check_mpi(MPI_Irecv(piece, count, MPI_BYTE, peer, tensor_tag, comm_, &request), "MPI_Irecv");
-      wait(request, std::chrono::microseconds(200));
+      wait_for(request, std::chrono::microseconds(200));
     });
   }
 
   // Host objects: ranks may come minutes apart, so all of these wait by sleeping.
   void barrier() override {
-    finish("MPI_Ibarrier", [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
+    run_to_end("MPI_Ibarrier", [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
   }
 
   void broadcast_bytes(Bytes& bytes, int root) override {
     auto length = static_cast<std::int64_t>(bytes.size());
-    finish("MPI_Ibcast", [&](MPI_Request* request) {
+    run_to_end("MPI_Ibcast", [&](MPI_Request* request) {
       return MPI_Ibcast(&length, 1, MPI_INT64_T, root, comm_, request);
     });
     bytes.resize(static_cast<std::size_t>(length));
     in_mpi_pieces(bytes.data(), bytes.size(), [&](std::byte* piece, int count) {
-      finish("MPI_Ibcast", [&](MPI_Request* request) {
+      run_to_end("MPI_Ibcast", [&](MPI_Request* request) {
         return MPI_Ibcast(piece, count, MPI_BYTE, root, comm_, request);
       });
     });
@@ -193,12 +163,12 @@ class MpiTransport final : public HostTransport {
   std::vector<Bytes> gather_bytes(std::span<const std::byte> bytes, int root) override {
     const int mine = mpi_count(bytes.size(), "gather_bytes");
     std::vector<int> counts(rank_ == root ? static_cast<std::size_t>(size_) : 0);
-    finish("MPI_Igather", [&](MPI_Request* request) {
+    run_to_end("MPI_Igather", [&](MPI_Request* request) {
       return MPI_Igather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, root, comm_, request);
     });
     std::vector<int> starts;
     Bytes all(rank_ == root ? total(counts, starts) : 0);
-    finish("MPI_Igatherv", [&](MPI_Request* request) {
+    run_to_end("MPI_Igatherv", [&](MPI_Request* request) {
       return MPI_Igatherv(bytes.data(), mine, MPI_BYTE, all.data(), counts.data(), starts.data(),
                           MPI_BYTE, root, comm_, request);
     });
@@ -210,7 +180,7 @@ class MpiTransport final : public HostTransport {
     const std::vector<int> counts = all_counts(bytes.size());
     std::vector<int> starts;
     Bytes all(total(counts, starts));
-    finish("MPI_Iallgatherv", [&](MPI_Request* request) {
+    run_to_end("MPI_Iallgatherv", [&](MPI_Request* request) {
       return MPI_Iallgatherv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, all.data(),
                              counts.data(), starts.data(), MPI_BYTE, comm_, request);
     });
@@ -223,7 +193,7 @@ class MpiTransport final : public HostTransport {
       return value;
     }
     std::int64_t result = 0;
-    finish("MPI_Iallreduce", [&](MPI_Request* request) {
+    run_to_end("MPI_Iallreduce", [&](MPI_Request* request) {
       return MPI_Iallreduce(&value, &result, 1, MPI_INT64_T, mpi_op(op), comm_, request);
     });
     return result;
@@ -247,7 +217,7 @@ class MpiTransport final : public HostTransport {
     Message result{status.MPI_SOURCE, Bytes(static_cast<std::size_t>(count))};
     MPI_Request request = MPI_REQUEST_NULL;
     check_mpi(MPI_Imrecv(result.bytes.data(), count, MPI_BYTE, &message, &request), "MPI_Imrecv");
-    wait(request, std::chrono::microseconds(200));
+    wait_for(request, std::chrono::microseconds(200));
     return result;
   }
 
@@ -270,28 +240,10 @@ class MpiTransport final : public HostTransport {
 
   static std::byte* bytes_of(const TensorView& x) { return static_cast<std::byte*>(x.data()); }
 
-  static void wait(MPI_Request& request, std::chrono::microseconds longest_sleep) {
-    Backoff backoff(longest_sleep);
-    int done = 0;
-    while (true) {
-      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
-      if (done != 0) return;
-      backoff.pause();
-    }
-  }
-
-  // Starts a nonblocking call and waits for its end.
-  template <typename Start>
-  static void finish(const char* call, Start&& start) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(start(&request), call);
-    wait(request, std::chrono::milliseconds(1));
-  }
-
   std::vector<int> all_counts(std::size_t bytes) const {
     const int mine = mpi_count(bytes, "gather_bytes");
     std::vector<int> counts(static_cast<std::size_t>(size_));
-    finish("MPI_Iallgather", [&](MPI_Request* request) {
+    run_to_end("MPI_Iallgather", [&](MPI_Request* request) {
       return MPI_Iallgather(&mine, 1, MPI_INT, counts.data(), 1, MPI_INT, comm_, request);
     });
     return counts;
@@ -320,58 +272,8 @@ class MpiTransport final : public HostTransport {
   template <typename T>
   void reduce(const TensorView& x, ReduceOp op) {
     const auto count = static_cast<std::size_t>(x.numel());
-    if (shared_) {
-      shared_->all_reduce(x.as<T>(), count, op);
-    } else if constexpr (std::is_same_v<T, float>) {
-      reduce_in_order(x.as<float>(), count, op);
-    } else {  // sums of integers are the same in any order
-      check(count <= mpi_piece_bytes, "all_reduce", "more than 2^30 elements");
-      check_mpi(MPI_Allreduce(MPI_IN_PLACE, x.data(), static_cast<int>(count),
-                              sizeof(T) == 4 ? MPI_INT32_T : MPI_INT64_T, mpi_op(op), comm_),
-                "MPI_Allreduce");
-    }
-  }
-
-  void reduce_in_order(float* x, std::size_t count, ReduceOp op) {
-    const auto ranks = static_cast<std::size_t>(size_);
-    if (count * ranks * sizeof(float) <= small_all_reduce_bytes) {
-      scratch_.resize(count * ranks);
-      gather_floats(x, count, scratch_.data());
-      combine_rows(scratch_.data(), count, x, op);
-      return;
-    }
-    // Each rank sums one part of everybody's vector, then the sums are gathered. Parts are equal;
-    // the last is padded.
-    const std::size_t part = (count + ranks - 1) / ranks;
-    check(part * ranks <= mpi_piece_bytes / sizeof(float), "all_reduce", "more than 1 GiB");
-    padded_.resize(part * ranks);
-    scratch_.resize(part * ranks);
-    std::copy_n(x, count, padded_.data());
-    std::fill(padded_.begin() + static_cast<std::ptrdiff_t>(count), padded_.end(), 0.0F);
-    const int floats = static_cast<int>(part);
-    check_mpi(
-        MPI_Alltoall(padded_.data(), floats, MPI_FLOAT, scratch_.data(), floats, MPI_FLOAT, comm_),
-        "MPI_Alltoall");
-    float* mine = padded_.data() + part * static_cast<std::size_t>(rank_);
-    combine_rows(scratch_.data(), part, mine, op);
-    check_mpi(
-        MPI_Allgather(MPI_IN_PLACE, floats, MPI_FLOAT, padded_.data(), floats, MPI_FLOAT, comm_),
-        "MPI_Allgather");
-    std::copy_n(padded_.data(), count, x);
-  }
-
-  void gather_floats(const float* x, std::size_t count, float* all) {
-    const int floats = static_cast<int>(count);
-    check_mpi(MPI_Allgather(x, floats, MPI_FLOAT, all, floats, MPI_FLOAT, comm_), "MPI_Allgather");
-  }
-
-  // out[i] = rows[0][i] op rows[1][i] op ..., from the left; rows [size, count].
-  void combine_rows(const float* rows, std::size_t count, float* out, ReduceOp op) const {
-    std::copy_n(rows, count, out);
-    for (std::size_t rank = 1; rank < static_cast<std::size_t>(size_); ++rank) {
-      const float* row = rows + rank * count;
-      for (std::size_t i = 0; i < count; ++i) out[i] = combine(out[i], row[i], op);
-    }
+    if (shared_) return shared_->all_reduce(x.as<T>(), count, op);
+    reducer_.reduce(x.as<T>(), count, op);
   }
 
   // The thread that moves a send of so many bytes along, made for the first one; nullptr for
@@ -389,13 +291,8 @@ class MpiTransport final : public HostTransport {
   int size_ = 1;
   std::unique_ptr<SharedExchange> shared_;
   std::unique_ptr<SendProgress> progress_;
-  std::vector<float> scratch_;
-  std::vector<float> padded_;
+  MpiReducer reducer_;
 };
-
-}  // namespace
-
-namespace {
 
 // The lowest world rank on this rank's host.
 int host_number() {
