@@ -23,7 +23,7 @@ namespace millrace {
 struct PromptDemand {
   std::span<const Sequence* const> running;  // with prompts under way among them
   const WaitingQueue& waiting;
-  bool is_all = false;       // nothing more will come
+  bool is_all = false;       // nothing more will come, as far as can be seen
   std::int32_t decodes = 0;  // tokens that the step decodes
   std::int32_t most = 0;     // that a step may take of prompts
 };

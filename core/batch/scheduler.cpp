@@ -287,9 +287,11 @@ void Scheduler::preempt_newest() {
 }
 
 std::int32_t Scheduler::tokens_for_prompts() {
+  // A short queue is all there is for now: at the start of a job, when reading has just begun.
+  const bool is_all = is_all_ || waiting_.size() < table_.size();
   const PromptDemand demand{.running = running_,
                             .waiting = waiting_,
-                            .is_all = is_all_,
+                            .is_all = is_all,
                             .decodes = static_cast<std::int32_t>(work_.size()),
                             .most = budget_};
   if (config_.lag > config_.lookahead) {
