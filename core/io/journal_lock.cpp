@@ -93,14 +93,23 @@ JournalLock& JournalLock::operator=(JournalLock&& other) noexcept {
 void JournalLock::release() noexcept {
   if (!file_.is_open()) return;
   try {
-    if (file_.has_its_name() && spool_files(folder_).empty()) {
-      ::unlink(file_.path().c_str());
-      ::rmdir(folder_.c_str());
-    }
+    const bool is_empty = file_.has_its_name() && spool_files(folder_).empty();
+    if (is_empty) ::unlink(file_.path().c_str());
+    file_ = PosixFile();
+    if (is_empty) ::rmdir(folder_.c_str());  // NFS keeps the file's place until it is closed
   } catch (const std::exception&) {
     // A file system that went away: the lock goes with the process.
   }
-  file_ = PosixFile();
+}
+
+void empty_journal(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename() == lock_name) continue;
+    std::error_code why;
+    fs::remove_all(entry.path(), why);
+    if (why) throw UserError("cannot remove {}: {}", entry.path().string(), why.message());
+  }
 }
 
 std::string journal_holder(const fs::path& folder) {

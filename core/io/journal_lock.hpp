@@ -13,7 +13,7 @@ class JournalLock {
  public:
   // Nothing is held.
   JournalLock() = default;
-  // Gives it up. A folder without a spool file goes away.
+  // Gives it up. A folder that holds nothing else goes away.
   ~JournalLock();
   JournalLock(JournalLock&& other) noexcept;
   JournalLock& operator=(JournalLock&& other) noexcept;
@@ -34,6 +34,10 @@ class JournalLock {
   std::filesystem::path folder_;
   PosixFile file_;  // open while the lock is held
 };
+
+// Everything in the folder but the lock, which is this job's. Throws UserError naming what cannot be
+// removed.
+void empty_journal(const std::filesystem::path& folder);
 
 // What the holder of the folder's lock says of itself, "process 17 on host n1, Slurm job 4"; empty
 // when nobody holds it or nobody says.

@@ -123,22 +123,12 @@ void refuse_input_as_output(const RunConfig& config) {
   }
 }
 
-// Spool files that hold no answer, or are not wanted.
-void discard_spool(const fs::path& folder) {
-  for (const fs::path& file : spool_files(folder)) {
-    std::error_code error;
-    if (!fs::remove(file, error) && error) {
-      throw UserError("cannot remove {}: {}", file.string(), error.message());
-    }
-  }
-}
-
-// The result is there. What is left of the journal does no harm.
+// The result is there: what is left of the journal does no harm.
 void remove_journal(const fs::path& folder) {
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) {
-    log_warning("cannot remove {}: {}", folder.string(), error.message());
+  try {
+    empty_journal(folder);
+  } catch (const UserError& error) {
+    log_warning("{}", error.what());
   }
 }
 
@@ -157,7 +147,7 @@ void resume(Journal& journal, const RunConfig& config, const StopRequest& stop) 
   }
   if (is_without_answers(journal.folder)) {
     check_output(config.output.output, config.output.overwrite);
-    discard_spool(journal.folder);
+    empty_journal(journal.folder);
     return;
   }
   take_up(journal, config, stop);
@@ -184,7 +174,7 @@ void begin(Journal& journal, const RunConfig& config) {
   require_nothing_there(journal, config);
   journal.lock = JournalLock::take(journal.folder, writers_patience_seconds);
   require_nothing_there(journal, config);  // another job may have held the lock until now
-  discard_spool(journal.folder);
+  empty_journal(journal.folder);
 }
 
 // Rank 0's decision to all ranks.

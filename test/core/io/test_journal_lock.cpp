@@ -58,6 +58,18 @@ TEST_F(Lock, IsFreeWhenItsHolderIsGone) {
   const JournalLock lock = JournalLock::take(folder_, 0);
 }
 
+TEST_F(Lock, GoesWithTheFolderWhenTheJournalIsEmptied) {
+  {
+    const JournalLock lock = JournalLock::take(folder_, 0);
+    write_spool();
+    write_file(folder_ / "sort-abcdef", "left by a machine that crashed");
+    empty_journal(folder_);
+    EXPECT_TRUE(spool_files(folder_).empty());
+    EXPECT_THROW(JournalLock::take(folder_, 0), TemporaryError);  // still held
+  }
+  EXPECT_FALSE(fs::exists(folder_));
+}
+
 TEST_F(Lock, WaitsForTheHolderAndForTheLastWriter) {
   std::optional<JournalLock> first(JournalLock::take(folder_, 0));
   std::optional<SpoolWriter> writer;
