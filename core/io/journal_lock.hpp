@@ -35,8 +35,8 @@ class JournalLock {
   PosixFile file_;  // open while the lock is held
 };
 
-// Everything in the folder but the lock, which is this job's. Throws UserError naming what cannot be
-// removed.
+// Everything in the folder but the lock, which is this job's. Throws UserError naming what cannot
+// be removed.
 void empty_journal(const std::filesystem::path& folder);
 
 // What the holder of the folder's lock says of itself, "process 17 on host n1, Slurm job 4"; empty
