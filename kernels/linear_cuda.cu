@@ -196,14 +196,22 @@ Candidates find_algorithms(const Product& product, int most, Device device) {
   return candidates;
 }
 
-bool run_product(const Product& product, const cublasLtMatmulAlgo_t& algorithm, Stream stream) {
+bool run_product(const Product& product, const ProductPlan& plan, Stream stream) {
+  if (plan.streamed) {
+    const ProductKey& key = product.key;
+    return !key.accumulate && key.scaling != Fp8Scaling::blocks &&
+           streamed_product({key.m, key.n, key.k, key.dtype, key.out_dtype, product.out, product.x,
+                             product.w, key.bias ? product.bias : nullptr, product.out_stride,
+                             product.x_stride, product.x_scales, product.w_scales},
+                            stream);
+  }
   Description description(product);
   const float one = 1;
   const float beta = product.key.accumulate ? 1.0F : 0.0F;
   const cublasStatus_t status = cublasLtMatmul(
       handle_of(stream.device), &description.operation, &one, product.w, &description.w, product.x,
       &description.x, &beta, product.out, &description.out, product.out, &description.out,
-      &algorithm, scratch(stream), workspace_bytes, native(stream));
+      &plan.algorithm, scratch(stream), workspace_bytes, native(stream));
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return false;
   cublas_check(status, "cublasLtMatmul");
   return true;
@@ -291,7 +299,7 @@ void linear(const TensorView& out, const LinearInput& input, const LinearWeight&
   if (!run_product(product, plan_of(product, stream.device), stream)) {
     // The bucket's algorithm does not take this very row count.
     const Candidates exact = find_algorithms(product, 1, stream.device);
-    if (!run_product(product, exact.results[0].algo, stream)) {
+    if (!run_product(product, {exact.results[0].algo}, stream)) {
       cublas_check(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmul");
     }
   }

@@ -10,6 +10,7 @@
 
 #include "kernels/base/cuda_types.cuh"
 #include "kernels/linear_input.hpp"
+#include "kernels/linear_stream.hpp"
 #include "kernels/linear_tuning.hpp"
 
 namespace millrace::cuda {
@@ -43,11 +44,17 @@ struct Product {
   std::int64_t out_stride, x_stride, w_stride;
 };
 
+// How a bucket's products run.
+struct ProductPlan {
+  cublasLtMatmulAlgo_t algorithm{};  // unless streamed
+  bool streamed = false;             // by linear_stream.hpp
+};
+
 // True when cuBLASLt adds the bias itself: it takes one of out's type, and not every other.
 bool fuses_bias(DType out_dtype, DType x_dtype, Fp8Scaling scaling);
 
-// Enqueues the product with this algorithm; false when cuBLASLt refuses the pair.
-bool run_product(const Product& product, const cublasLtMatmulAlgo_t& algorithm, Stream stream);
+// Enqueues the product as planned; false when cuBLASLt or the streaming kernel refuses the pair.
+bool run_product(const Product& product, const ProductPlan& plan, Stream stream);
 
 // Up to `most` algorithms, best guess first, for the product's own m. Throws when there is none.
 struct Candidates {
@@ -59,8 +66,8 @@ Candidates find_algorithms(const Product& product, int most, Device device);
 
 // The plan for the product's bucket: a tuned or remembered one, else cuBLASLt's first guess, which
 // is then remembered.
-cublasLtMatmulAlgo_t plan_of(const Product& product, Device device);
-void remember_plan(const ProductKey& key, const cublasLtMatmulAlgo_t& algorithm, bool tuned);
+ProductPlan plan_of(const Product& product, Device device);
+void remember_plan(const ProductKey& key, const ProductPlan& plan, bool tuned);
 bool has_tuned_plan(const ProductKey& key);
 
 }  // namespace millrace::cuda

@@ -1,6 +1,9 @@
-// Plans of matrix products: cuBLASLt's candidates are timed on the device, with the weight cold in
-// the cache as it is in a step, and the fastest is kept. A plan is cuBLASLt's own opaque 64 bytes,
-// which it allows to be stored for the same library version.
+// Plans of matrix products: the candidates of cuBLASLt and of linear_stream.hpp are timed on the
+// device, with the weight cold in the cache as it is in a step, and the fastest is kept. What is
+// timed is the product between two small ops, as it stands in a step: a streamed product starts
+// under the one and lets the other start under itself, which is half of what it is for, and alone
+// it would show none of that. A plan is that the product is streamed, or cuBLASLt's own opaque 64
+// bytes, which it allows to be stored for the same library version.
 #include "kernels/linear_tuning.hpp"
 
 #include <unistd.h>
@@ -13,13 +16,15 @@
 #include <mutex>
 #include <sstream>
 
+#include "kernels/activation.hpp"
 #include "kernels/linear_cuda.cuh"
+#include "kernels/quantize.hpp"
 
 namespace millrace::cuda {
 namespace {
 
 struct Plan {
-  cublasLtMatmulAlgo_t algorithm;
+  ProductPlan how;
   bool tuned;
 };
 
@@ -38,7 +43,7 @@ std::string signature(Device device) {
   int driver = 0;
   cuda_check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   std::ostringstream text;
-  text << "millrace linear plans 2 | " << properties.name << " | driver " << driver
+  text << "millrace linear plans 3 | " << properties.name << " | driver " << driver
        << " | cublasLt " << cublasLtGetVersion();
   return text.str();
 }
@@ -57,17 +62,25 @@ class Stopwatch {
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
-  // The median of several runs, in milliseconds; infinity for an algorithm that does not work, or
-  // whose first run shows that it is no rival to `best`.
-  float milliseconds(const Product& product, const cublasLtMatmulAlgo_t& algorithm, float best) {
+  // The median of several runs, in milliseconds; infinity for a plan that does not work, or whose
+  // first run shows that it is no rival to `best`. x is overwritten: by its own values, or where it
+  // is fp8 by those of `plain`.
+  float milliseconds(const Product& product, const LinearInput& x, const TensorView& plain,
+                     const TensorView& out, const ProductPlan& plan, float best) {
     constexpr int runs = 3;
     constexpr float hopeless = 1.25F;
     float times[runs];
-    if (!run_product(product, algorithm, stream_)) return infinity;  // and warms up
+    if (!run_product(product, plan, stream_)) return infinity;  // and warms up
     for (int run = 0; run < runs; ++run) {
       cuda::fill_bytes(evict_->data(), run, evict_->bytes(), stream_);
       cuda_check(cudaEventRecord(begin_, native(stream_)), "cudaEventRecord");
-      run_product(product, algorithm, stream_);
+      if (x.is_quantized()) {
+        cuda::quantize(x, plain, stream_);
+      } else {
+        touch(x.values);
+      }
+      run_product(product, plan, stream_);
+      touch(out);
       cuda_check(cudaEventRecord(end_, native(stream_)), "cudaEventRecord");
       cuda_check(cudaEventSynchronize(end_), "cudaEventSynchronize");
       cuda_check(cudaEventElapsedTime(&times[run], begin_, end_), "cudaEventElapsedTime");
@@ -81,6 +94,8 @@ class Stopwatch {
 
  private:
   static constexpr std::int64_t bytes = std::int64_t{128} << 20;  // more than any L2 cache
+
+  void touch(const TensorView& rows) { cuda::activation(rows, rows, Activation::relu, stream_); }
 
   Stream stream_;
   Tensor evict_;
@@ -98,21 +113,21 @@ bool rows_of_are_packed(const LinearWeight& w, DType out_dtype) {
 
 }  // namespace
 
-cublasLtMatmulAlgo_t plan_of(const Product& product, Device device) {
+ProductPlan plan_of(const Product& product, Device device) {
   const ProductKey key = bucket_of(product.key);
   {
     const std::lock_guard lock(plans_mutex);
     const auto found = plans.find(key);
-    if (found != plans.end()) return found->second.algorithm;
+    if (found != plans.end()) return found->second.how;
   }
-  const cublasLtMatmulAlgo_t algorithm = find_algorithms(product, 1, device).results[0].algo;
-  remember_plan(key, algorithm, false);
-  return algorithm;
+  const ProductPlan plan{find_algorithms(product, 1, device).results[0].algo};
+  remember_plan(key, plan, false);
+  return plan;
 }
 
-void remember_plan(const ProductKey& key, const cublasLtMatmulAlgo_t& algorithm, bool tuned) {
+void remember_plan(const ProductKey& key, const ProductPlan& plan, bool tuned) {
   const std::lock_guard lock(plans_mutex);
-  plans[bucket_of(key)] = {algorithm, tuned};
+  plans[bucket_of(key)] = {plan, tuned};
 }
 
 bool has_tuned_plan(const ProductKey& key) {
@@ -147,8 +162,9 @@ int tune_linear(const LinearWeight& w, DType out_dtype, bool bias, bool accumula
   const Tensor vector(out_dtype, stream.device, {w.n});
   const Tensor scales(DType::f32, stream.device,
                       {w.scaling() == Fp8Scaling::blocks ? scale_blocks(w.k) * most : most});
+  const Tensor plain(DType::bf16, stream.device, {x->dtype() == DType::fp8_e4m3 ? most : 0, w.k});
   // Small numbers that are not zero: products of zeros run faster than real ones.
-  for (const Tensor* tensor : {&x, &out, &vector, &scales}) {
+  for (const Tensor* tensor : {&x, &out, &vector, &scales, &plain}) {
     cuda::fill_bytes((*tensor)->data(), 0x3c, (*tensor)->bytes(), stream);
   }
   Stopwatch stopwatch(stream);
@@ -164,14 +180,25 @@ int tune_linear(const LinearWeight& w, DType out_dtype, bool bias, bool accumula
     product.out_stride = w.n;
     product.x_stride = w.k;
     product.w_stride = w.k;
-    const Candidates candidates = find_algorithms(product, Candidates::most, stream.device);
-    float best = Stopwatch::infinity;
-    for (int i = 0; i < candidates.count; ++i) {
-      const float time = stopwatch.milliseconds(product, candidates.results[i].algo, best);
-      if (time >= best) continue;
-      best = time;
-      remember_plan(key, candidates.results[i].algo, true);
+    LinearInput input = x->slice(0, 0, key.m);
+    if (w.scaling() == Fp8Scaling::rows) {
+      input.scales = scales->slice(0, 0, key.m);
+    } else if (w.scaling() == Fp8Scaling::blocks) {
+      input.scales =
+          scales->slice(0, 0, scale_blocks(w.k) * key.m).reshape({scale_blocks(w.k), key.m});
     }
+    const TensorView plain_rows = input.is_quantized() ? plain->slice(0, 0, key.m) : TensorView();
+    float best = Stopwatch::infinity;
+    const auto measure = [&](const ProductPlan& plan) {
+      const float time =
+          stopwatch.milliseconds(product, input, plain_rows, out->slice(0, 0, key.m), plan, best);
+      if (time >= best) return;
+      best = time;
+      remember_plan(key, plan, true);
+    };
+    const Candidates candidates = find_algorithms(product, Candidates::most, stream.device);
+    for (int i = 0; i < candidates.count; ++i) measure({candidates.results[i].algo});
+    measure({{}, true});
   }
   return static_cast<int>(wanted.size());
 }
@@ -199,15 +226,15 @@ void read_linear_plans(const std::string& path, Device device) {
     int dtype = 0;
     int out_dtype = 0;
     int scaling = 0;
-    cublasLtMatmulAlgo_t algorithm{};
+    ProductPlan plan;
     fields >> key.m >> key.n >> key.k >> dtype >> out_dtype >> key.bias >> key.accumulate >>
-        key.packed >> scaling;
-    for (auto& word : algorithm.data) fields >> word;
+        key.packed >> scaling >> plan.streamed;
+    for (auto& word : plan.algorithm.data) fields >> word;
     if (!fields) continue;  // a line cut short by a full disk
     key.dtype = static_cast<DType>(dtype);
     key.out_dtype = static_cast<DType>(out_dtype);
     key.scaling = static_cast<Fp8Scaling>(scaling);
-    remember_plan(key, algorithm, true);
+    remember_plan(key, plan, true);
   }
 }
 
@@ -221,8 +248,8 @@ void write_linear_plans(const std::string& path, Device device) {
       if (!plan.tuned) continue;
       file << key.m << ' ' << key.n << ' ' << key.k << ' ' << static_cast<int>(key.dtype) << ' '
            << static_cast<int>(key.out_dtype) << ' ' << key.bias << ' ' << key.accumulate << ' '
-           << key.packed << ' ' << static_cast<int>(key.scaling);
-      for (const auto word : plan.algorithm.data) file << ' ' << word;
+           << key.packed << ' ' << static_cast<int>(key.scaling) << ' ' << plan.how.streamed;
+      for (const auto word : plan.how.algorithm.data) file << ' ' << word;
       file << '\n';
     }
     if (!file.flush()) throw_cannot_write(path);

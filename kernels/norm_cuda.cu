@@ -10,12 +10,17 @@ namespace {
 // packs: how many packs of a row one thread holds.
 template <typename T, NormKind kind, bool quantize, int packs>
 __global__ void __launch_bounds__(max_norm_threads(packs)) norm_in_registers(NormArgs<T> args) {
-  allow_next();
-  wait_for_previous();
   constexpr int width = pack_width<T>();
   __shared__ float scratch[warp_size];
   const std::int64_t row = blockIdx.x;
   const int pack_count = args.hidden / width;
+  allow_next();
+#pragma unroll
+  for (int p = 0; p < packs; ++p) {
+    const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
+    if (index < pack_count) bring_near(args.weight + index * width);
+  }
+  wait_for_previous();
   const T* x = args.x.row(row);
 
   Pack<T, width> held[packs];

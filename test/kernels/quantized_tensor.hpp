@@ -27,6 +27,7 @@ inline QuantizedTensor poisoned_quantized(std::int64_t rows, std::int64_t column
                          rows};
   fill_bytes(tensor.memory->data(), 0xff, tensor.memory->bytes(), {device});
   fill_bytes(tensor.scales->data(), 0xff, tensor.scales->bytes(), {device});
+  synchronize({device});  // ops on other streams do not wait for the default stream
   return tensor;
 }
 

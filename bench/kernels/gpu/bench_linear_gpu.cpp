@@ -1,10 +1,13 @@
 // The four products of one Llama-3.1-8B layer in bf16 and fp8, by cuBLASLt's first guess and by
 // measured plans: fraction of the larger of the two floors, weight bytes over bandwidth and
 // operations over the matmul rate (fp8's is taken as twice that of bf16). An fp8 layer's time has
-// the quantization of its inputs in it.
+// the quantization of its inputs in it. Then the same products of bf16 with a step's small ops
+// between them, all but attention's: what a decode layer pays beside attention.
 #include "bench/kernels/gpu/gpu_bench.hpp"
+#include "kernels/activation.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/linear_tuning.hpp"
+#include "kernels/norm.hpp"
 #include "kernels/quantize.hpp"
 
 namespace millrace::bench {
@@ -25,6 +28,22 @@ class Layer {
   }
 
   void report(const char* how) const {
+    report(how, "", [&](std::int64_t m) { return seconds(m); });
+  }
+
+  void report_with_small_ops(const char* how) const {
+    report(how, " with small ops", [&](std::int64_t m) { return seconds_with_small_ops(m); });
+  }
+
+  void tune() const {
+    for (const LinearWeight& weight : weights_) {
+      tune_linear(weight, DType::bf16, false, false, row_counts, bench_.stream());
+    }
+  }
+
+ private:
+  template <typename Seconds>
+  void report(const char* how, const char* what, Seconds&& seconds_of) const {
     for (const std::int64_t m : row_counts) {
       double bytes = 0;
       double operations = 0;
@@ -35,21 +54,14 @@ class Layer {
       const double rate =
           bench_.matmul_flops_per_second() * (format_.scaling == Fp8Scaling::none ? 1 : 2);
       const double floor = std::max(bytes / bench_.copy_bytes_per_second(), operations / rate);
-      const double time = seconds(m);
+      const double time = seconds_of(m);
       fmt::print("{:<22} {:<48} {:>10.1f} us {:>8.1f} TFLOP/s {:>18.1f} % of the floor\n", how,
-                 fmt::format("8B layer, {} rows {}", m, format_.name), time * 1e6,
+                 fmt::format("8B layer{}, {} rows {}", what, m, format_.name), time * 1e6,
                  operations / time * 1e-12, 100 * floor / time);
       std::fflush(stdout);
     }
   }
 
-  void tune() const {
-    for (const LinearWeight& weight : weights_) {
-      tune_linear(weight, DType::bf16, false, false, row_counts, bench_.stream());
-    }
-  }
-
- private:
   LinearWeight make_weight(std::int64_t n, std::int64_t k) const {
     const Tensor w = bench_.random(DType::bf16, {n, k}, 0.02F);
     if (format_.scaling == Fp8Scaling::none)
@@ -92,6 +104,31 @@ class Layer {
     });
   }
 
+  // norm, qkv, (attention's place: an activation), o, sum and norm, gate and up, activation, down.
+  double seconds_with_small_ops(std::int64_t m) const {
+    const auto rows = [&](std::int64_t width) { return bench_.random(DType::bf16, {m, width}); };
+    const Tensor x = rows(4096);
+    const Tensor update = rows(4096);
+    const Tensor normalised = rows(4096);
+    const Tensor qkv = rows(6144);
+    const Tensor context = rows(4096);
+    const Tensor gate_up = rows(28672);
+    const Tensor inner = rows(14336);
+    const Tensor weight = bench_.random(DType::bf16, {4096});
+    const NormWeights norm_weights{NormKind::rms, weight, {}, 1e-5F, 0};
+    const Stream stream = bench_.stream();
+    return bench_.seconds([&] {
+      add_norm(normalised, x, update, norm_weights, stream);
+      linear(qkv, normalised, weights_[0], {}, false, stream);
+      activation(context, qkv->slice(1, 0, 4096), Activation::relu, stream);
+      linear(update, context, weights_[1], {}, false, stream);
+      add_norm(normalised, x, update, norm_weights, stream);
+      linear(gate_up, normalised, weights_[2], {}, false, stream);
+      gated_activation(inner, gate_up, Activation::silu, stream);
+      linear(update, inner, weights_[3], {}, false, stream);
+    });
+  }
+
   const GpuBench& bench_;
   Format format_;
   std::vector<LinearWeight> weights_;
@@ -106,6 +143,7 @@ void bench_linear(const GpuBench& bench) {
     layer.report("linear, first guess");
     layer.tune();
     layer.report("linear, measured");
+    if (format.scaling == Fp8Scaling::none) layer.report_with_small_ops("linear, measured");
   }
 }
 

@@ -2,6 +2,7 @@
 // explains.
 #include "kernels/activation.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/linear_stream.hpp"
 #include "kernels/linear_tuning.hpp"
 #include "kernels/norm.hpp"
 #include "test/kernels/gpu/gpu_test.hpp"
@@ -208,6 +209,36 @@ TEST_F(Fp8OnGpu, ProductsAgreeWithThePlainCpuProductAtOddSizes) {
           }
         }
       }
+    }
+  }
+}
+
+TEST_F(Fp8OnGpu, StreamedProductsAgreeWithTheCpuAndWithThemselves) {
+  const std::int64_t sizes[][3] = {{1, 8, 16},      {5, 136, 2064}, {16, 2504, 192},
+                                   {30, 264, 4096}, {64, 520, 576}, {33, 9000, 272}};
+  for (const auto& [m, n, k] : sizes) {
+    const QuantizedTensor x = random_quantized(m, k, Fp8Scaling::rows, 1);
+    const Fp8Weight weight = random_fp8_weight(n, k, Fp8Scaling::rows, 2);
+    const LinearWeight packed = weight.packed(stream().device, stream());
+    const QuantizedTensor gpu_x = on_gpu(x);
+    const Tensor expected = poisoned(DType::f32, {m, n});
+    cpu::linear_plain(expected, x.view(), weight.packed(Device::cpu(), cpu_stream), TensorView(),
+                      false, cpu_stream);
+    for (const DType out_dtype : float_types) {
+      Tensor outs[2];
+      for (Tensor& out : outs) {
+        out = poisoned_on_gpu(out_dtype, {m, n}, stream());
+        ASSERT_TRUE(
+            cuda::streamed_product({m, n, k, DType::fp8_e4m3, out_dtype, out->data(),
+                                    gpu_x.values().data(), packed.data->data(), nullptr, n, k,
+                                    gpu_x.scales->as<float>(), packed.scales->as<float>()},
+                                   stream()));
+      }
+      const float units = 2.2F + 0x1p-7F / rounding(out_dtype);
+      const float size = std::sqrt(static_cast<float>(k));
+      EXPECT_TRUE(near_oracle(outs[0], expected, units, size, stream()))
+          << "to " << name(out_dtype) << " " << m << " x " << n << " x " << k;
+      EXPECT_TRUE(same_bytes(to_host(outs[0], stream()).view(), to_host(outs[1], stream()).view()));
     }
   }
 }

@@ -1,0 +1,42 @@
+#include "kernels/base/cuda_tensor_map.cuh"
+
+#include "kernels/base/cuda_check.hpp"
+
+namespace millrace::cuda {
+
+decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
+  static const auto function = []() -> decltype(&cuTensorMapEncodeTiled) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    cuda_check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
+                                                cudaEnableDefault, &result),
+               "cudaGetDriverEntryPointByVersion");
+    return result == cudaDriverEntryPointSuccess
+               ? reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found)
+               : nullptr;
+  }();
+  return function;
+}
+
+CUtensorMap map_of_rows(const void* data, DType dtype, std::int64_t rows, std::int64_t columns,
+                        std::int64_t stride, int box_rows) {
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * size_of(dtype)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(128 / size_of(dtype)),
+                             static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t steps[2] = {1, 1};
+  const CUtensorMapDataType type = dtype == DType::fp8_e4m3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                   : dtype == DType::f16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                            : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  CUtensorMap map;
+  const CUresult result =
+      tensor_map_encoder()(&map, type, 2, const_cast<void*>(data), sizes, strides, box, steps,
+                           CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw CudaError("cuTensorMapEncodeTiled", static_cast<cudaError_t>(result));
+  }
+  return map;
+}
+
+}  // namespace millrace::cuda
