@@ -1,7 +1,9 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -38,6 +40,17 @@ std::string file_fact(const fs::path& path) {
   return fmt::format("{} bytes, checksum {:08x}", with_commas(size), sum);
 }
 
+// Which folder or file it is on this host. Ranks of one host may have other working folders, or
+// each a container of its own.
+std::string place_of(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    throw UserError("--model: cannot read '{}' on host {}: {}", path.string(), host_name(),
+                    std::strerror(errno));
+  }
+  return fmt::format("{} {}", status.st_dev, status.st_ino);
+}
+
 // What the engine and the tokenizer read of a folder.
 bool is_read(const fs::path& file) {
   static constexpr std::array<std::string_view, 4> endings = {".json", ".safetensors", ".jinja",
@@ -60,15 +73,22 @@ std::map<std::string, std::string> model_facts(const ModelFiles& files) {
 
 std::map<std::string, std::string> model_facts_of_host(const Comm& world, const Comm& node,
                                                        const std::string& model) {
-  Bytes wire;
+  ModelFiles files;
+  std::string place;
   agree(world, [&] {
-    if (node.rank() != 0) return;
-    const auto cbor = nlohmann::json::to_cbor(model_facts(find_model(model)));
-    const auto bytes = std::as_bytes(std::span(cbor));
-    wire.assign(bytes.begin(), bytes.end());
+    files = find_model(model);
+    place = place_of(files.is_gguf() ? files.gguf : files.folder);
   });
-  node.broadcast_bytes(wire, 0);
-  return nlohmann::json::from_cbor(as_text(wire));
+  const std::vector<Bytes> places = node.all_gather_bytes(as_bytes(place));
+  const auto reader =
+      std::ranges::find_if(places, [&](const Bytes& of_rank) { return as_text(of_rank) == place; });
+  const auto reading_rank = reader - places.begin();
+  std::vector<std::uint8_t> cbor;
+  agree(world, [&] {
+    if (node.rank() == reading_rank) cbor = nlohmann::json::to_cbor(model_facts(files));
+  });
+  const std::vector<Bytes> facts = node.all_gather_bytes(std::as_bytes(std::span(cbor)));
+  return nlohmann::json::from_cbor(as_text(facts[static_cast<std::size_t>(reading_rank)]));
 }
 
 }  // namespace millrace

@@ -55,8 +55,8 @@ void meet_neighbours(RankFacts& facts, const Comm& node);
 // last 64 KiB, where checkpoints keep their headers and their newest weights. Throws UserError when
 // a file cannot be read.
 std::map<std::string, std::string> model_facts(const ModelFiles& files);
-// Those of --model on this host: one of its ranks reads for all. `node`: the ranks of this host.
-// Throws on all ranks alike. Collective over `world`.
+// Those of --model as this rank sees it: of the ranks of a host that see the same folder one reads
+// for all. `node`: the ranks of this host. Throws on all ranks alike. Collective over `world`.
 std::map<std::string, std::string> model_facts_of_host(const Comm& world, const Comm& node,
                                                        const std::string& model);
 

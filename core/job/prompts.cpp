@@ -24,17 +24,13 @@ Prompts find_prompts(const Comm& world, const RunConfig& config) {
   namespace fs = std::filesystem;
   Prompts prompts;
   prompts.file = config.input.prompts;
-  // One rank of each host looks: a shared file system has to answer every one that asks.
-  const Comm node = world.split_by_host();
   agree(world, [&] {
-    if (node.rank() != 0) return;
     std::error_code error;
     prompts.file_bytes = static_cast<std::int64_t>(fs::file_size(prompts.file, error));
     if (error || !fs::is_regular_file(prompts.file)) {
       throw UserError("--prompts: cannot read '{}' on host {}", config.input.prompts, host_name());
     }
   });
-  prompts.file_bytes = node.all_reduce_max(prompts.file_bytes);
   if (world.all_reduce_min(prompts.file_bytes) != world.all_reduce_max(prompts.file_bytes)) {
     throw UserError("--prompts: '{}' has not the same size on all hosts", config.input.prompts);
   }
