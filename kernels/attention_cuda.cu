@@ -136,6 +136,7 @@ void paged_attention(const TensorView& out, const TensorView& q, const TensorVie
   args.kv_lengths = batch.kv_lengths.as<std::int32_t>();
   args.block_tables = batch.block_tables.as<std::int32_t>();
   args.table_stride = batch.block_tables.stride(0);
+  args.table_width = static_cast<int>(batch.block_tables.size(1));
   args.tokens = static_cast<int>(q.size(0));
   args.sequences = static_cast<int>(batch.kv_lengths.size(0));
   args.decode_sequences = batch.decode_sequences;

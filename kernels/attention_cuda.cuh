@@ -20,6 +20,7 @@ struct AttentionArgs {
   const std::int32_t* kv_lengths;
   const std::int32_t* block_tables;
   std::int64_t table_stride;
+  int table_width;  // entries of a sequence
   int tokens, sequences;
   int decode_sequences;  // the prefill kernels begin after them
   int heads, kv_heads, group, head_dim, block_size, blocks;

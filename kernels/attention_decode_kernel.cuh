@@ -22,21 +22,26 @@ struct TileInFlight {
   int sequence, unit, tile, length;
 };
 
-// A warp's shared memory: tiles on their way, what they are, and queries where they find no place
-// in registers.
+// A warp's shared memory: tiles on their way, what they are, and queries: those of a pair to come,
+// or of wide heads, which find no place in registers, the fragments of the pair at hand.
 template <typename T, typename Kv, int head_dim>
 struct Ring {
   using Rows16 = KvRows<Operand<T, Kv>, Kv, head_dim>;
   static constexpr int tile_bytes = 2 * tile_keys * Rows16::stride;  // keys, then values
   static constexpr bool queries_in_registers = head_dim <= 128;
-  static constexpr int query_bytes = queries_in_registers ? 0 : head_dim / 16 * 16 * warp_size;
+  static constexpr int rows_ahead = queries_in_registers ? 8 : 0;  // none of larger groups
+  static constexpr int query_bytes = queries_in_registers
+                                         ? rows_ahead * head_dim * static_cast<int>(sizeof(T))
+                                         : head_dim / 16 * 16 * warp_size;
   static constexpr int slot_bytes = tile_bytes + static_cast<int>(sizeof(TileInFlight));
   // Two blocks a multiprocessor, or one where three tiles a warp would not fit.
-  static constexpr int budget = slot_bytes * warps * 3 <= 110 << 10 ? 110 << 10 : 200 << 10;
+  static constexpr int two_blocks = 112 << 10;
+  static constexpr int budget =
+      (slot_bytes * 3 + query_bytes) * warps <= two_blocks ? two_blocks : 200 << 10;
   static constexpr int slots_that_fit = (budget / warps - query_bytes) / slot_bytes;
   static constexpr int slots = slots_that_fit < 8 ? slots_that_fit : 8;
   static constexpr int bytes = slots * slot_bytes + query_bytes;
-  static_assert(slots >= 2);
+  static_assert(slots >= 2 && slots * tile_bytes >= part_bytes<head_dim>);
 };
 
 // Two elements of T as two operands.
@@ -105,6 +110,11 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
   const std::uint32_t ring_address = shared_address(ring);
 
   Cursor load(args, list, share_begin);
+  const auto queries_of = [&](int sequence, const Heads& heads) {
+    return static_cast<const T*>(args.q) + sequence * args.q_stride +
+           static_cast<std::int64_t>(heads.first) * head_dim;
+  };
+  const std::uint64_t read_once = evict_first_policy();
   const auto load_tile = [&](int slot) {
     const std::int64_t row =
         load.first_row(args) + Heads(args, load.unit).kv_head * args.block_size;
@@ -120,40 +130,49 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
         const int key = unit / Rows16::units;
         const std::uint32_t at =
             to + static_cast<std::uint32_t>(key * Rows16::stride + unit % Rows16::units * 16);
-        copy_async(at, keys + i * 16, key < valid_keys);
-        copy_async(at + tile_keys * Rows16::stride, values + i * 16, key < valid_keys);
+        copy_async_once(at, keys + i * 16, key < valid_keys, read_once);
+        copy_async_once(at + tile_keys * Rows16::stride, values + i * 16, key < valid_keys,
+                        read_once);
       }
     }
     if (lane == 0) in_flight[slot] = {load.sequence, load.unit, load.tile, load.length};
   };
 
+  // The tile, as a number in the share, with which its pair's queries are on their way; -1 for
+  // none.
+  int ahead = -1;
+  auto* const queries_ahead = reinterpret_cast<T*>(ring + WarpRing::slots * WarpRing::slot_bytes);
+  const auto load_queries_ahead = [&](int index) {
+    const Heads heads(args, load.unit);
+    if (ahead >= 0 || heads.rows > WarpRing::rows_ahead) return;
+    ahead = index;
+    const T* from = queries_of(load.sequence, heads);
+    constexpr int width = pack_width<T>();
+    for (int at = lane * width; at < heads.rows * head_dim; at += warp_size * width) {
+      copy_async(shared_address(queries_ahead + at), from + at, true);
+    }
+  };
+
   // One group of copies for each slot that was free, with or without a tile.
   int loaded = 0;
-  const auto load_next = [&](int slot) {
+  const auto load_next = [&](int slot, bool with_queries) {
     if (loaded < share_tiles) {
       load_tile(slot);
+      if (with_queries && loaded > 0 && load.is_first(args)) load_queries_ahead(loaded);
       if (++loaded < share_tiles) load.advance(args);
     }
     commit_copies();
   };
   // Keys of earlier steps may be read while the op before this one still runs.
   int filled = 0;
-  while (filled < WarpRing::slots && !load.is_newest()) load_next(filled++);
+  while (filled < WarpRing::slots && !load.is_newest()) load_next(filled++, false);
   wait_for_previous();
-  while (filled < WarpRing::slots) load_next(filled++);
-  clear_unused<T>(args);
 
   constexpr int steps = head_dim / 16;
   std::uint32_t queries[WarpRing::queries_in_registers ? steps : 1][4];
-  Accumulator<head_dim> own;
-  bool begins_pair = false;  // this share has the pair's first tile
-  const float scale = exponent_scale(args);
-
-  const auto load_queries = [&](const TileInFlight& tile, const Heads& heads) {
-    const T* head = static_cast<const T*>(args.q) + tile.sequence * args.q_stride +
-                    static_cast<std::int64_t>(heads.first) * head_dim;
-    const T* upper = lane / 4 < heads.rows ? head + lane / 4 * head_dim : nullptr;
-    const T* lower = lane / 4 + 8 < heads.rows ? head + (lane / 4 + 8) * head_dim : nullptr;
+  const auto take_queries = [&](const T* head, int rows) {
+    const T* upper = lane / 4 < rows ? head + lane / 4 * head_dim : nullptr;
+    const T* lower = lane / 4 + 8 < rows ? head + (lane / 4 + 8) * head_dim : nullptr;
     if constexpr (WarpRing::queries_in_registers) {
 #pragma unroll
       for (int step = 0; step < steps; ++step) {
@@ -175,71 +194,90 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
     }
   };
 
-  int slot = 0;
-  for (int index = 0; index < share_tiles; ++index) {
-    wait_copies<WarpRing::slots - 1>();
-    __syncwarp();
-    const TileInFlight tile = in_flight[slot];
-    const bool is_first = tile.tile == begin_tile(args, tile.length);
-    if (is_first || index == 0) {
-      load_queries(tile, Heads(args, tile.unit));
-      own.clear();
-      begins_pair = is_first;
-    }
-    const std::uint32_t key_rows =
-        ring_address + static_cast<std::uint32_t>(slot * WarpRing::tile_bytes);
-    const std::uint32_t value_rows = key_rows + tile_keys * Rows16::stride;
+  while (filled < WarpRing::slots) load_next(filled++, true);
+  clear_unused<T>(args);
 
-    float scores[2][4] = {};
+  const float scale = exponent_scale(args);
+  int slot = 0;
+  // All of a pair that the share has, then the next pair.
+  for (int index = 0; index < share_tiles;) {
+    __syncwarp();
+    const TileInFlight first = in_flight[slot];
+    const Heads heads(args, first.unit);
+    if (ahead == index) {
+      wait_copies<WarpRing::slots - 1>();
+      __syncwarp();
+      take_queries(queries_ahead, heads.rows);
+      ahead = -1;
+    } else {
+      take_queries(queries_of(first.sequence, heads), heads.rows);
+    }
+    Accumulator<head_dim> own;
+    const int pair_end = end_tile(first.length);
+    const int end = min(pair_end, first.tile + share_tiles - index);
+    for (int tile = first.tile; tile < end; ++tile) {
+      wait_copies<WarpRing::slots - 1>();
+      __syncwarp();
+      const std::uint32_t key_rows =
+          ring_address + static_cast<std::uint32_t>(slot * WarpRing::tile_bytes);
+      const std::uint32_t value_rows = key_rows + tile_keys * Rows16::stride;
+
+      float scores[2][4] = {};
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-      std::uint32_t b[4];
-      Rows16::keys(b, key_rows, step);
-      if constexpr (WarpRing::queries_in_registers) {
-        multiply_add<M>(scores[0], queries[step], b[0], b[1]);
-        multiply_add<M>(scores[1], queries[step], b[2], b[3]);
-      } else {
-        const uint4 four = shared_queries[step * warp_size];  // written by this very lane
-        const std::uint32_t a[4] = {four.x, four.y, four.z, four.w};
-        multiply_add<M>(scores[0], a, b[0], b[1]);
-        multiply_add<M>(scores[1], a, b[2], b[3]);
+      for (int step = 0; step < steps; ++step) {
+        std::uint32_t b[4];
+        Rows16::keys(b, key_rows, step);
+        if constexpr (WarpRing::queries_in_registers) {
+          multiply_add<M>(scores[0], queries[step], b[0], b[1]);
+          multiply_add<M>(scores[1], queries[step], b[2], b[3]);
+        } else {
+          const uint4 four = shared_queries[step * warp_size];  // written by this very lane
+          const std::uint32_t a[4] = {four.x, four.y, four.z, four.w};
+          multiply_add<M>(scores[0], a, b[0], b[1]);
+          multiply_add<M>(scores[1], a, b[2], b[3]);
+        }
+      }
+      cap_scores(scores, args);
+      if (tile + 1 == pair_end || args.window > 0) {
+        const int position = first.length - 1;
+        mask_scores(scores, args, {position, position}, tile * tile_keys);
+      }
+      const float2 factors = own.softmax.update(scores, scale);
+      if (__any_sync(0xffffffffU, factors.x != 1.0F || factors.y != 1.0F)) {
+        rescale(own.sums, factors);
+      }
+      const std::uint32_t probabilities[4] = {
+          pack_two<M>(scores[0][0], scores[0][1]), pack_two<M>(scores[0][2], scores[0][3]),
+          pack_two<M>(scores[1][0], scores[1][1]), pack_two<M>(scores[1][2], scores[1][3])};
+#pragma unroll
+      for (int step = 0; step < steps; ++step) {
+        std::uint32_t b[4];
+        Rows16::values(b, value_rows, step);
+        multiply_add<M>(own.sums[2 * step], probabilities, b[0], b[1]);
+        multiply_add<M>(own.sums[2 * step + 1], probabilities, b[2], b[3]);
+      }
+      __syncwarp();
+      load_next(slot, true);
+      slot = slot + 1 == WarpRing::slots ? 0 : slot + 1;
+    }
+
+    const int pair_begin = begin_tile(args, first.length);
+    const std::int64_t pair = share_begin + index - (first.tile - pair_begin);  // its first tile
+    index += end - first.tile;
+    if (first.tile > pair_begin || end < pair_end) {
+      const int first_share = split.share_of_tile(pair);
+      const int last_share = split.share_of_tile(pair + (pair_end - pair_begin) - 1);
+      // A share that others go on from ends here, and so does a block of one share.
+      const Staging staging = split.shares <= static_cast<int>(gridDim.x)
+                                  ? Staging{shared, warps * WarpRing::bytes}
+                                  : Staging{ring, WarpRing::slots * WarpRing::tile_bytes};
+      add_later_parts(own, parts, first_share, share, last_share, heads.rows, scale, staging);
+      if (share > first_share) {
+        leave_part(parts, share, own, heads.rows);
+        continue;
       }
     }
-    cap_scores(scores, args);
-    const int tiles_left = end_tile(tile.length) - 1 - tile.tile;  // of the pair
-    if (tiles_left == 0 || args.window > 0) {
-      const int position = tile.length - 1;
-      mask_scores(scores, args, {position, position}, tile.tile * tile_keys);
-    }
-    const float2 factors = own.softmax.update(scores, scale);
-    if (__any_sync(0xffffffffU, factors.x != 1.0F || factors.y != 1.0F)) rescale(own.sums, factors);
-    const std::uint32_t probabilities[4] = {
-        pack_two<M>(scores[0][0], scores[0][1]), pack_two<M>(scores[0][2], scores[0][3]),
-        pack_two<M>(scores[1][0], scores[1][1]), pack_two<M>(scores[1][2], scores[1][3])};
-#pragma unroll
-    for (int step = 0; step < steps; ++step) {
-      std::uint32_t b[4];
-      Rows16::values(b, value_rows, step);
-      multiply_add<M>(own.sums[2 * step], probabilities, b[0], b[1]);
-      multiply_add<M>(own.sums[2 * step + 1], probabilities, b[2], b[3]);
-    }
-    __syncwarp();
-    load_next(slot);
-    slot = slot + 1 == WarpRing::slots ? 0 : slot + 1;
-
-    const bool ends_share = index + 1 == share_tiles;
-    if (tiles_left > 0 && !ends_share) continue;
-    const Heads heads(args, tile.unit);
-    if (!begins_pair) {
-      leave_part(parts, share, own, heads.rows);
-      continue;
-    }
-    if (tiles_left > 0) {
-      const int last_share = split.share_of_tile(share_begin + index + tiles_left);
-      add_parts<head_dim, WarpRing::slots * WarpRing::tile_bytes>(own, parts, share + 1, last_share,
-                                                                  heads.rows, scale, ring);
-    }
-    T* out = static_cast<T*>(args.out) + tile.sequence * args.out_stride +
+    T* out = static_cast<T*>(args.out) + first.sequence * args.out_stride +
              static_cast<std::int64_t>(heads.first) * head_dim;
 #pragma unroll
     for (int lower = 0; lower < 2; ++lower) {

@@ -4,7 +4,8 @@
 // sum of exponents) in scratch memory and raises its flag. The warp that began the pair, at its
 // share's end, waits for the parts behind its own, adds them and writes the output: where there are
 // more pairs than warps they have long been there, so cutting costs next to nothing, and no second
-// kernel runs. (The combination is that of arXiv:2205.14135.)
+// kernel runs. Of a pair in very many parts, every 16th warp first adds those of the next 15 to its
+// own. (The combination is that of arXiv:2205.14135.)
 #pragma once
 
 #include "kernels/attention_cuda.cuh"
@@ -20,6 +21,8 @@ constexpr int part_vectors = 1 + head_dim / 8;
 template <int head_dim>
 constexpr int part_bytes = part_vectors<head_dim>* warp_size* static_cast<int>(sizeof(float4));
 
+constexpr int parts_together = 16;
+
 struct Parts {
   float4* vectors;  // [shares][part_vectors][lanes]
   int* ready;       // [shares], zero between launches
@@ -27,17 +30,8 @@ struct Parts {
 
 template <int head_dim>
 struct Accumulator {
-  float sums[head_dim / 8][4];
+  float sums[head_dim / 8][4] = {};
   RunningSoftmax softmax;
-
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int t = 0; t < head_dim / 8; ++t) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) sums[t][e] = 0;
-    }
-    softmax = RunningSoftmax();
-  }
 };
 
 // `rows`: how many of the 16 rows are queries.
@@ -66,55 +60,66 @@ __device__ void leave_part(const Parts& parts, int share, const Accumulator<head
   }
 }
 
-// Waits until shares [first, last] have left their parts, and lowers their flags.
-__device__ inline void wait_for_parts(const Parts& parts, int first, int last) {
+// Shares first, first + step, ... up to last.
+struct PartsOf {
+  int first, last, step;
+
+  __device__ int count() const { return first > last ? 0 : (last - first) / step + 1; }
+};
+
+// Waits until the shares have left their parts, and lowers their flags.
+__device__ inline void wait_for_parts(const Parts& parts, const PartsOf& shares) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (int share = first + lane; share <= last; share += warp_size) {
+  for (int i = lane; i < shares.count(); i += warp_size) {
+    int* const flag = parts.ready + shares.first + i * shares.step;
     int ready = 0;
     while (ready == 0) {
-      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];"
-                   : "=r"(ready)
-                   : "l"(parts.ready + share)
-                   : "memory");
+      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(ready) : "l"(flag) : "memory");
     }
-    parts.ready[share] = 0;
+    *flag = 0;
   }
   __syncwarp();
 }
 
-// Adds the parts of shares [first, last]. staging: shared memory of this warp that nothing is on
-// its way to. scale: exponent_scale().
-template <int head_dim, int staging_bytes>
-__device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, int first, int last,
-                          int rows, float scale, unsigned char* staging) {
-  static_assert(staging_bytes >= part_bytes<head_dim>);
+// Shared memory that nothing is on its way to.
+struct Staging {
+  unsigned char* memory;
+  int bytes;  // part_bytes at least
+};
+
+// Adds the shares' parts. rows: how many of the 16 rows are queries; scale: exponent_scale().
+template <int head_dim>
+__device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, const PartsOf& shares,
+                          int rows, float scale, const Staging& staging) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  wait_for_parts(parts, first, last);
+  wait_for_parts(parts, shares);
   if (lane / 4 >= rows) return;  // no row of this lane is a query
 
+  // Only what lanes with a query have left is copied; each lane reads what it copied itself.
   const int used = rows > 8 ? part_vectors<head_dim> : 1 + head_dim / 16;
-  const int at_once = staging_bytes / static_cast<int>(sizeof(float4)) / warp_size / used;
-  const auto* vectors =
-      reinterpret_cast<const float4*>(staging) + lane;  // as this lane copied them
-  for (; first <= last; first += at_once) {
-    const int count = min(at_once, last - first + 1);
-    const float4* from = parts.vectors +
-                         static_cast<std::int64_t>(first) * part_vectors<head_dim> * warp_size +
-                         lane;
+  const int lanes = min(4 * rows, warp_size);
+  const int at_once = staging.bytes / (used * lanes * static_cast<int>(sizeof(float4)));
+  const auto* const vectors = reinterpret_cast<const float4*>(staging.memory) + lane;
+  for (int done = 0; done < shares.count(); done += at_once) {
+    const int count = min(at_once, shares.count() - done);
     std::uint32_t to = shared_address(vectors);
     for (int part = 0; part < count; ++part) {
+      const int share = shares.first + (done + part) * shares.step;
+      const float4* from = parts.vectors +
+                           static_cast<std::int64_t>(share) * part_vectors<head_dim> * warp_size +
+                           lane;
+#pragma unroll 8
       for (int v = 0; v < used; ++v) {
         copy_async(to, from + v * warp_size, true);
-        to += warp_size * sizeof(float4);
+        to += static_cast<std::uint32_t>(lanes) * sizeof(float4);
       }
-      from += part_vectors<head_dim> * warp_size;
     }
     commit_copies();
     wait_copies<0>();
 
     float largest[2] = {own.softmax.maximum[0], own.softmax.maximum[1]};
     for (int part = 0; part < count; ++part) {
-      const float4 moments = vectors[part * used * warp_size];
+      const float4 moments = vectors[part * used * lanes];
       largest[0] = fmaxf(largest[0], moments.x);
       largest[1] = fmaxf(largest[1], moments.z);
     }
@@ -128,7 +133,7 @@ __device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, int fi
     own.softmax.sum[0] *= factors.x;
     own.softmax.sum[1] *= factors.y;
     for (int part = 0; part < count; ++part) {
-      const float4* part_of_lane = vectors + part * used * warp_size;
+      const float4* part_of_lane = vectors + part * used * lanes;
       const float4 moments = part_of_lane[0];
       const float factor[2] = {exp2_fast((moments.x - largest[0]) * scale),
                                exp2_fast((moments.z - largest[1]) * scale)};
@@ -139,7 +144,7 @@ __device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, int fi
         if (lane / 4 + 8 * lower >= rows) continue;
 #pragma unroll
         for (int t = 0; t < head_dim / 8; t += 2) {
-          const float4 four = part_of_lane[(1 + (lower * head_dim / 8 + t) / 2) * warp_size];
+          const float4 four = part_of_lane[(1 + (lower * head_dim / 8 + t) / 2) * lanes];
           own.sums[t][2 * lower] += four.x * factor[lower];
           own.sums[t][2 * lower + 1] += four.y * factor[lower];
           own.sums[t + 1][2 * lower] += four.z * factor[lower];
@@ -147,6 +152,22 @@ __device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, int fi
         }
       }
     }
+  }
+}
+
+// What the share at `share` adds to its own of a pair in shares [first, last].
+template <int head_dim>
+__device__ void add_later_parts(Accumulator<head_dim>& own, const Parts& parts, int first,
+                                int share, int last, int rows, float scale,
+                                const Staging& staging) {
+  if ((share - first) % parts_together != 0) return;
+  // The first round is of the next shares, the second, of a pair's first share, of those that added
+  // theirs.
+  PartsOf shares{share + 1, min(share + parts_together - 1, last), 1};
+  for (int round = 0; round < 2; ++round) {
+    if (shares.count() > 0) add_parts(own, parts, shares, rows, scale, staging);
+    if (share > first) return;
+    shares = {first + parts_together, last, parts_together};
   }
 }
 

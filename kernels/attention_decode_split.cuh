@@ -157,22 +157,27 @@ class Cursor {
     enter(args, next);
   }
 
+  __device__ bool is_first(const AttentionArgs& args) const {
+    return tile == begin_tile(args, length);
+  }
+
   // The tile that holds the key that this step wrote.
   __device__ bool is_newest() const { return tile + 1 == end_tile_; }
 
   // The cache's row, of head_dim elements, that holds the tile's first key of KV head 0; that of
   // head h is h * block_size rows on.
   __device__ std::int64_t first_row(const AttentionArgs& args) {
-    if (sequence != table_sequence_ || tile < table_tile_ || tile >= table_tile_ + warp_size) {
-      table_sequence_ = sequence;
-      table_tile_ = tile;
-      const int lane = static_cast<int>(threadIdx.x) % warp_size;
-      const int key = min(tile + lane, end_tile_ - 1) * tile_keys;
-      const std::int64_t block =
-          args.block_tables[sequence * args.table_stride + key / args.block_size];
-      table_row_ = block * args.kv_heads * args.block_size + key % args.block_size;
+    if (sequence != table_.sequence || tile < table_.tile || tile >= table_.tile + warp_size) {
+      if (sequence != next_table_.sequence || tile != next_table_.tile) {
+        next_table_ = look_up(args, sequence, tile);
+      }
+      table_ = next_table_;
+      const int key = (tile + static_cast<int>(threadIdx.x) % warp_size) * tile_keys;
+      row_ = static_cast<std::int64_t>(table_.block) * args.kv_heads * args.block_size +
+             key % args.block_size;
+      look_ahead(args);
     }
-    return __shfl_sync(0xffffffffU, table_row_, tile - table_tile_);
+    return __shfl_sync(0xffffffffU, row_, tile - table_.tile);
   }
 
  private:
@@ -189,12 +194,37 @@ class Cursor {
     end_tile_ = end_tile(length);
   }
 
+  // The blocks of 32 tiles of a sequence, one a lane.
+  struct Table {
+    int sequence, tile, block;
+  };
+
+  // Entries behind the sequence's last tell nothing, but are there to be read.
+  __device__ static Table look_up(const AttentionArgs& args, int sequence, int tile) {
+    const int key = (tile + static_cast<int>(threadIdx.x) % warp_size) * tile_keys;
+    const int entry = min(key / args.block_size, args.table_width - 1);
+    return {sequence, tile, args.block_tables[sequence * args.table_stride + entry]};
+  }
+
+  // Reads the part of a table that will be wanted after this one.
+  __device__ void look_ahead(const AttentionArgs& args) {
+    if (tile + warp_size < end_tile_) {
+      next_table_ = look_up(args, sequence, tile + warp_size);
+    } else if (const int begin = begin_tile(args, length); begin < tile && unit + 1 < units_) {
+      next_table_ = look_up(args, sequence, begin);
+    } else if (const int next = sequence + 1; next < min(known_ + warp_size, args.sequences)) {
+      const int next_length = __shfl_sync(0xffffffffU, known_length_, next - known_);
+      if (next_length > 0) next_table_ = look_up(args, next, begin_tile(args, next_length));
+    }
+  }
+
   int units_;
   int end_tile_ = 0;
   int known_ = 0;         // the lanes have the lengths of 32 sequences from this one on
   int known_length_ = 0;  // 0 behind the last sequence
-  int table_sequence_ = -1, table_tile_ = 0;  // and the rows of 32 tiles from this one on
-  std::int64_t table_row_ = 0;
+  Table table_{-1, 0, 0};
+  Table next_table_{-1, 0, 0};
+  std::int64_t row_ = 0;  // of the lane's tile in table_
 };
 
 }  // namespace millrace::cuda::decode

@@ -20,6 +20,23 @@ __device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, b
                : "memory");
 }
 
+// What copy_async_once() takes: the second-level cache gives such lines up before any other.
+__device__ __forceinline__ std::uint64_t evict_first_policy() {
+  std::uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+// copy_async() of what nobody will read again soon.
+__device__ __forceinline__ void copy_async_once(std::uint32_t to, const void* from, bool valid,
+                                                std::uint64_t policy) {
+  const int bytes = valid ? 16 : 0;
+  asm volatile(
+      "cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(to),
+      "l"(from), "r"(bytes), "l"(policy)
+      : "memory");
+}
+
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
