@@ -137,6 +137,23 @@ TEST(Engine, BatchOrderChunksAndBlocksDoNotChangeABit) {
   }
 }
 
+// Logits are held for 256 rows at a time on CPUs (core/engine/workspace.hpp).
+TEST(Engine, MoreRowsThanAPassHoldsDoNotChangeABit) {
+  if (world().size() > 1) GTEST_SKIP() << "stages share the rows";
+  const auto requests = sampled_requests(300);
+  const auto model = fixture("llama-f16");
+  EngineOptions options{.grid = {}, .num_blocks = 8192};
+  const EngineRun expected = run_engine(world(), model, options, requests);
+  options.max_num_seqs = 350;
+  options.max_num_batched_tokens = 8192;
+  std::int32_t most = 0;
+  options.on_step = [&](const ReplicaProgress& progress) {
+    most = std::max(most, progress.running);
+  };
+  expect_same(expected, run_engine(world(), model, options, requests), true);
+  EXPECT_GT(most, 256);
+}
+
 TEST(Engine, MadeUpWeightsAreTheSameModelOnEveryGrid) {
   const ModelDescription model = describe_model(find_model(fixture("llama-linear").string()));
   auto requests = sampled_requests(6);
