@@ -83,10 +83,11 @@ std::map<std::string, std::string> model_facts_of_host(const Comm& world, const 
   const auto reader =
       std::ranges::find_if(places, [&](const Bytes& of_rank) { return as_text(of_rank) == place; });
   const auto reading_rank = reader - places.begin();
-  std::vector<std::uint8_t> cbor;
+  std::map<std::string, std::string> mine;
   agree(world, [&] {
-    if (node.rank() == reading_rank) cbor = nlohmann::json::to_cbor(model_facts(files));
+    if (node.rank() == reading_rank) mine = model_facts(files);
   });
+  const auto cbor = nlohmann::json::to_cbor(mine);
   const std::vector<Bytes> facts = node.all_gather_bytes(std::as_bytes(std::span(cbor)));
   return nlohmann::json::from_cbor(as_text(facts[static_cast<std::size_t>(reading_rank)]));
 }
