@@ -139,23 +139,8 @@ bool Comm::try_all_reduce_add_norm(const LinearInput& out, const TensorView& res
   return transport(x, op).all_reduce_add_norm(out, residual, x, weights, stream);
 }
 
-bool Comm::can_carry_sum(const TensorView& x, Stream stream) const {
-  return size_ > 1 && x.device().is_cuda() && x.is_contiguous() &&
-         transport(x, "can_carry_sum").can_carry_sum(x, stream);
-}
-
-void Comm::begin_sum(const TensorView& x, Stream stream) const {
-  constexpr auto op = "begin_sum";
-  const WaitingIn mark(op);
-  transport(x, op).begin_sum(x, stream);
-}
-
-void Comm::end_sum_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
-                            const NormWeights& weights, Stream stream) const {
-  constexpr auto op = "end_sum_add_norm";
-  const WaitingIn mark(op);
-  check_add_norm(op, out, residual, x, weights, stream);
-  transport(x, op).end_sum_add_norm(out, residual, x, weights, stream);
+SumCarrier* Comm::sum_carrier(const TensorView& x) const {
+  return size_ > 1 ? transport(x, "sum_carrier").sum_carrier() : nullptr;
 }
 
 void Comm::all_gather(const TensorView& out, const TensorView& in, Stream stream) const {

@@ -87,11 +87,9 @@ class Comm {
   bool try_all_reduce_add_norm(const LinearInput& out, const TensorView& residual,
                                const TensorView& x, const NormWeights& weights,
                                Stream stream) const;
-  // For SumInParts (comm/split_sum.hpp): see TensorTransport.
-  bool can_carry_sum(const TensorView& x, Stream stream) const;
-  void begin_sum(const TensorView& x, Stream stream) const;
-  void end_sum_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
-                        const NormWeights& weights, Stream stream) const;
+  // For SumInParts (comm/split_sum.hpp): nullptr where sums in the memory of x's device are made at
+  // once.
+  SumCarrier* sum_carrier(const TensorView& x) const;
   // out is `in` of rank 0, 1, ...: out.numel() == size() * in.numel(), same dtype. `in` may be this
   // rank's part of `out`.
   void all_gather(const TensorView& out, const TensorView& in, Stream stream) const;

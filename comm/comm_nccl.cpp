@@ -182,14 +182,7 @@ class NcclTransport : public TensorTransport {
     return true;
   }
 
-  bool can_carry_sum(const TensorView& x, Stream stream) const override {
-    return copies_ && copies_->can_carry(x, stream);
-  }
-  void begin_sum(const TensorView& x, Stream stream) override { copies_->begin(x, stream); }
-  void end_sum_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
-                        const NormWeights& weights, Stream stream) override {
-    copies_->end_add_norm(out, residual, x, weights, stream);
-  }
+  SumCarrier* sum_carrier() override { return copies_ ? &*copies_ : nullptr; }
 
   void all_reduce_by(ReduceWay way, const TensorView& x, ReduceOp op, Stream stream) {
     if (way != ReduceWay::nccl) {

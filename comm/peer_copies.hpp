@@ -18,26 +18,22 @@
 
 namespace millrace::cuda {
 
-class PeerCopies {
+class PeerCopies final : public SumCarrier {
  public:
   // How much memory each rank has to give for sums of at most `sum_bytes`.
   static std::size_t bytes(int ranks, std::size_t sum_bytes);
 
   PeerCopies(std::unique_ptr<PeerMemory> memory, Device device, std::size_t sum_bytes);
-  ~PeerCopies();
+  ~PeerCopies() override;
   PeerCopies(const PeerCopies&) = delete;
   PeerCopies& operator=(const PeerCopies&) = delete;
 
   // Contiguous rows of f32, f16 or bf16 that are whole packs, not too large, and not in a graph.
-  bool can_carry(const TensorView& x, Stream stream) const;
-
-  // Sends this rank's part of a sum once the stream has come so far. `x` must stay as it is until
-  // the stream has come to the sum's end. Throws std::logic_error for what it cannot carry, and for
-  // a third sum under way.
-  void begin(const TensorView& x, Stream stream);
-  // The oldest sum under way, of that `x`: as peer_all_reduce_add_norm(), and what that takes.
+  bool can_carry(const TensorView& x, Stream stream) const override;
+  void begin(const TensorView& x, Stream stream) override;
+  // As peer_all_reduce_add_norm(), and what that takes.
   void end_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
-                    const NormWeights& weights, Stream stream);
+                    const NormWeights& weights, Stream stream) override;
 
  private:
   static constexpr std::uint32_t slots = 4;

@@ -50,6 +50,7 @@ class SumInParts {
   void finish(Stream stream);
 
   const Comm& comm_;
+  SumCarrier* carrier_;  // nullptr: one part
   std::vector<Rows> parts_;
   std::optional<Pending> pending_;
 };

@@ -55,6 +55,22 @@ class PendingSend {
   virtual void wait() = 0;
 };
 
+// Sums joined with the norm, in two calls between which the parts are carried beside what the
+// stream does. At most two are under way; they end in the order in which they began.
+class SumCarrier {
+ public:
+  virtual ~SumCarrier() = default;
+  // Whether this rank's part [tokens, hidden] can be; the same on all ranks.
+  virtual bool can_carry(const TensorView& x, Stream stream) const = 0;
+  // Sends this rank's part once the stream has come so far. `x` must stay as it is until the stream
+  // has come to the sum's end. Throws std::logic_error for what it cannot carry, and for a third
+  // sum under way.
+  virtual void begin(const TensorView& x, Stream stream) = 0;
+  // The oldest sum under way, of that `x`: residual += sum of x over ranks, out = norm(residual).
+  virtual void end_add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
+                            const NormWeights& weights, Stream stream) = 0;
+};
+
 // Moves tensors that live in one kind of memory. The order of calls is the same on all ranks.
 class TensorTransport {
  public:
@@ -70,12 +86,8 @@ class TensorTransport {
                                    const NormWeights&, Stream) {
     return false;
   }
-  // The same in two calls, between which the sum is carried beside what the stream does. At most
-  // two sums are under way; they end in the order in which they began.
-  virtual bool can_carry_sum(const TensorView&, Stream) const { return false; }
-  virtual void begin_sum(const TensorView&, Stream) {}
-  virtual void end_sum_add_norm(const LinearInput&, const TensorView&, const TensorView&,
-                                const NormWeights&, Stream) {}
+  // nullptr: sums are made at once.
+  virtual SumCarrier* sum_carrier() { return nullptr; }
   // For the log: which way sums take, by size. "" when there is only one.
   virtual std::string describe_sums() const { return ""; }
   virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;
