@@ -12,6 +12,7 @@
 
 namespace millrace::cuda {
 
+constexpr std::int32_t lowest_key = std::numeric_limits<std::int32_t>::min();
 constexpr int row_threads = 256;
 constexpr int quads_a_thread = 8;
 constexpr int chunk_columns = row_threads * quads_a_thread * 4;
@@ -41,18 +42,21 @@ struct LogitRows {
   }
 };
 
+// Column of the thread's q-th quad of the block's chunk.
+__device__ __forceinline__ int column_of_quad(int q) {
+  return static_cast<int>(blockIdx.x) * chunk_columns +
+         (q * row_threads + static_cast<int>(threadIdx.x)) * 4;
+}
+
 // Calls take(column, quad) for the thread's share of the block's chunk of row blockIdx.y; all loads
 // are issued before the first use. Columns may lie behind the row's end: their logits are NaN.
-template <typename Take>
-__device__ __forceinline__ void for_quads(const LogitRows& rows, Take&& take) {
-  const std::int64_t row = blockIdx.y;
-  const int first =
-      static_cast<int>(blockIdx.x) * chunk_columns + static_cast<int>(threadIdx.x) * 4;
+template <typename Quads, typename Take>
+__device__ __forceinline__ void for_quads(const Quads& rows, Take&& take) {
   Pack<float, 4> quads[quads_a_thread];
 #pragma unroll
-  for (int q = 0; q < quads_a_thread; ++q) quads[q] = rows.quad(row, first + q * row_threads * 4);
+  for (int q = 0; q < quads_a_thread; ++q) quads[q] = rows.quad(blockIdx.y, column_of_quad(q));
 #pragma unroll
-  for (int q = 0; q < quads_a_thread; ++q) take(first + q * row_threads * 4, quads[q]);
+  for (int q = 0; q < quads_a_thread; ++q) take(column_of_quad(q), quads[q]);
 }
 
 // The same, one logit at a time: take(column, logit).
@@ -72,6 +76,21 @@ void launch_on_chunks(const char* op, void (*kernel)(Parameters...), std::int64_
   const dim3 grid(static_cast<unsigned>(ceil_div(shard.size, chunk_columns)),
                   static_cast<unsigned>(rows));
   kernel<<<grid, row_threads, 0, native(stream)>>>(arguments...);
+  check_launch(op);
+}
+
+// One thread for each of `count` independent small things.
+template <typename Body>
+__global__ void each_kernel(Body body, int count) {
+  const int index = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (index < count) body(index);
+}
+
+template <typename Body>
+void for_each(const char* op, std::int64_t count, Stream stream, const Body& body) {
+  if (count == 0) return;
+  each_kernel<<<static_cast<unsigned>(ceil_div(count, 128)), 128, 0, native(stream)>>>(
+      body, static_cast<int>(count));
   check_launch(op);
 }
 

@@ -208,5 +208,34 @@ TEST_F(SamplingOnGpu, ThresholdsAndDrawsAreEqual) {
   });
 }
 
+// Flat logits and steep ones: the token that a bound promises most is not always the one drawn.
+TEST_F(SamplingOnGpu, ManyDrawsAreEqual) {
+  constexpr std::int64_t many = 256;
+  constexpr std::int64_t columns = 9000;
+  for (const float spread : {1e-6F, 0.1F, 8.0F}) {
+    for (const std::int64_t begin : {0, 1003}) {
+      const Tensor logits = random_tensor(DType::f32, {many, columns}, 11, spread);
+      Tensor temperature(DType::f32, Device::cpu(), {many});
+      Tensor noise_keys(DType::i64, Device::cpu(), {many});
+      Tensor positions(DType::i32, Device::cpu(), {many});
+      for (std::int64_t r = 0; r < many; ++r) {
+        temperature->as<float>()[r] = 0.01F * static_cast<float>(1 + r * r % 400);
+        noise_keys->as<std::int64_t>()[r] = noise_key(3, r, 0);
+        positions->as<std::int32_t>()[r] = static_cast<std::int32_t>(7 * r);
+      }
+      const Tensor gpu_logits = to_gpu(logits, stream());
+      const Tensor gpu_temperature = to_gpu(temperature, stream());
+      const Tensor gpu_keys = to_gpu(noise_keys, stream());
+      const Tensor gpu_positions = to_gpu(positions, stream());
+      expect_same(DType::i64, {many}, [&](const TensorView& out, Device device, Stream s) {
+        const DrawRows draw{pick(device, temperature, gpu_temperature),
+                            pick(device, noise_keys, gpu_keys),
+                            pick(device, positions, gpu_positions), TensorView()};
+        draw_candidates(out, pick(device, logits, gpu_logits), {begin, columns}, draw, s);
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace millrace
