@@ -109,19 +109,6 @@ __device__ inline QueryTile find_query_tile(const AttentionArgs& args, int index
   return tile;
 }
 
-// How many tiles there are; every lane of a warp calls it.
-__device__ inline int count_query_tiles(const AttentionArgs& args, int rows_of_tile) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  int tiles = 0;
-  for (int sequence = args.decode_sequences + lane; sequence <= args.sequences;
-       sequence += warp_size) {
-    const int begin = args.query_starts[sequence];
-    const int end = sequence < args.sequences ? args.query_starts[sequence + 1] : args.tokens;
-    tiles += ((end - begin) * args.group + rows_of_tile - 1) / rows_of_tile;
-  }
-  return __reduce_add_sync(0xffffffffU, tiles);
-}
-
 // How many tiles there can be, as the host knows it.
 inline std::int64_t query_tile_bound(const AttentionArgs& args, int rows_of_tile) {
   const std::int64_t tokens = args.tokens - args.decode_sequences;

@@ -126,12 +126,14 @@ void bench_decode_attention(const GpuBench& bench) {
 void bench_prefill_attention(const GpuBench& bench) {
   for (const DType dtype : {DType::bf16, DType::fp8_e4m3}) {
     const Cache cache(bench, {}, dtype, small_cache);
-    for (const Work& work : {Work{1, 8192, 8192}, {16, 1000, 1000}, {4, 512, 8192}}) {
+    for (const Work& work :
+         {Work{1, 8192, 8192}, {16, 1000, 1000}, {64, 128, 128}, {4, 512, 8192}}) {
       bench_batch(bench, cache, work);
     }
-  }
-  for (const Shape& shape : {Shape{32, 8, 64}, {32, 32, 96}, {8, 4, 256}}) {
-    bench_batch(bench, Cache(bench, shape, DType::bf16, small_cache), {1, 8192, 8192});
+    bench_batch(bench, Cache(bench, {9, 3, 64}, dtype, small_cache), {64, 128, 128});
+    for (const Shape& shape : {Shape{32, 8, 64}, {32, 32, 80}, {32, 32, 96}, {8, 4, 256}}) {
+      bench_batch(bench, Cache(bench, shape, dtype, small_cache), {1, 8192, 8192});
+    }
   }
 }
 

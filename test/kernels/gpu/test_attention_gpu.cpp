@@ -179,9 +179,21 @@ TEST_F(AttentionOnGpu, PrefillsEveryTypeAndHeadSize) {
   }
 }
 
+// Fewer queries than a tile has rows, and a tile's end within a group.
+TEST_F(AttentionOnGpu, ASinglePromptOfAnyLength) {
+  for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
+    for (const int length : {1, 2, 7, 63, 64, 65, 127, 128, 129, 255, 257}) {
+      for (const std::int64_t heads : {1, 3}) {
+        expect_agreement(
+            {"one prompt", {{length, length}}, params(heads, 1, 128), DType::bf16, cache});
+      }
+    }
+  }
+}
+
 TEST_F(AttentionOnGpu, LaterChunksSeeTheEarlierOnes) {
   for (const auto& [dtype, cache] : type_pairs) {
-    for (const std::int64_t head_dim : {64, 96, 128}) {
+    for (const std::int64_t head_dim : {64, 80, 96, 128, 256}) {
       expect_agreement({"chunked prefill",
                         {{5, 140}, {64, 513}, {130, 400}, {128, 256}, {1, 129}},
                         params(8, 2, head_dim),
@@ -231,10 +243,12 @@ TEST_F(AttentionOnGpu, AWindowHidesOlderKeys) {
 
 TEST_F(AttentionOnGpu, ScoresAreCapped) {
   for (const auto& [dtype, cache] : type_pairs) {
-    AttentionCase c{"softcap", {{1, 100}, {40, 90}}, params(4, 2, 128), dtype, cache, 16, 1};
-    c.params.softcap = 2;
-    c.params.scale = 0.5F;
-    expect_agreement(c);
+    for (const std::int64_t head_dim : {64, 128, 256}) {
+      AttentionCase c{"softcap", {{1, 100}, {40, 90}}, params(4, 2, head_dim), dtype, cache, 16, 1};
+      c.params.softcap = 2;
+      c.params.scale = 0.5F;
+      expect_agreement(c);
+    }
   }
 }
 
@@ -272,14 +286,16 @@ TEST_F(AttentionOnGpu, UnusedPlacesAndRowsBehindTheLastSequenceAreZeros) {
 
 TEST_F(AttentionOnGpu, BlocksOfAnySize) {
   for (const int block_size : {1, 5, 8, 32, 64, 128, 256}) {
-    for (const std::int64_t head_dim : {64, 128}) {
-      expect_agreement({"block size",
-                        {{1, 300}, {1, 3}, {150, 290}, {9, 9}},
-                        params(4, 2, head_dim),
-                        DType::bf16,
-                        DType::bf16,
-                        block_size,
-                        2});
+    for (const std::int64_t head_dim : {64, 128, 256}) {
+      for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
+        expect_agreement({"block size",
+                          {{1, 300}, {1, 3}, {150, 290}, {9, 9}},
+                          params(4, 2, head_dim),
+                          DType::bf16,
+                          cache,
+                          block_size,
+                          2});
+      }
     }
   }
 }
@@ -378,9 +394,11 @@ TEST_F(AttentionOnGpu, ManyPromptsOfDifferentLengths) {
   std::vector<Sequence> many;
   for (int s = 0; s < 40; ++s) many.push_back({1, 50 + s});
   for (int s = 0; s < 90; ++s) many.push_back({1 + s * 29 % 90, 100 + s * 13 % 200});
-  for (const std::int64_t head_dim : {64, 96, 128}) {
-    expect_agreement(
-        {"many prompts", many, params(4, 1, head_dim), DType::bf16, DType::bf16, 16, 40, 3});
+  for (const std::int64_t head_dim : {64, 80, 128}) {
+    for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
+      expect_agreement(
+          {"many prompts", many, params(4, 1, head_dim), DType::bf16, cache, 16, 40, 3});
+    }
   }
 }
 
