@@ -1,8 +1,8 @@
 // Products with few rows of x on Hopper, where the time is that of reading the weight once.
 //
 // The weight streams through shared memory from before the op in front has ended (it is constant;
-// only x has to be waited for), and the kernel lets the op behind it get ready at once. So launches,
-// ramps and the small ops between products hide behind weights.
+// only x has to be waited for), and the kernel lets the op behind it get ready at once. So
+// launches, ramps and the small ops between products hide behind weights.
 #pragma once
 
 #include <cstdint>
