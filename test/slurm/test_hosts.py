@@ -31,8 +31,11 @@ class Job:
 
     def __init__(self, cluster, build, *more, lines=1000, hosts="n0:1,n1:1"):
         self.cluster = cluster
-        if "--resume" not in more:
+        if "--resume" not in more:  # an earlier case's answers would count as this job's
             shutil.rmtree(f"{OUTPUT}.spool", ignore_errors=True)
+            for left in (OUTPUT, f"{OUTPUT}.report.h5"):
+                if os.path.exists(left):
+                    os.remove(left)
         with open(f"{WORK}/prompts.txt", "w") as prompts:
             prompts.writelines(f"Line {i}\n" for i in range(lines))
         self.flags = ["--model", MODEL, "--prompts", f"{WORK}/prompts.txt", "--max-tokens", "24", "--ignore-eos", "--seed",
