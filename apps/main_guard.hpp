@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <functional>
 
 #include "comm/exit_code.hpp"
@@ -12,12 +13,15 @@
 namespace millrace {
 
 // Runs `body` and answers its exit code. What it throws becomes one line on stderr and the exit
-// code 2 (UserError) or 1 (anything else).
+// code 2 (UserError, or a path that may not be looked at) or 1 (anything else).
 inline int guarded_main(const char* program, const std::function<int()>& body) {
   try {
     return body();
   } catch (const UserError& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what());
+    return exit_code::users_mistake;
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "{}: {}: {}\n", program, error.path1().string(), error.code().message());
     return exit_code::users_mistake;
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what());

@@ -47,11 +47,17 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+// "did you mean --NAME?" for a name without its dashes, or where to look.
 std::string suggestion(std::span<const Flag> flags, std::string_view unknown) {
+  if (const auto found = std::ranges::find(flags, unknown, &Flag::shorthand);
+      found != flags.end() && !unknown.empty()) {
+    return fmt::format("did you mean -{}?", unknown);
+  }
   const auto nearest = std::ranges::min_element(
       flags, {}, [&](const Flag& flag) { return edit_distance(flag.name, unknown); });
-  if (nearest == flags.end() ||
-      edit_distance(nearest->name, unknown) > std::max<std::size_t>(2, unknown.size() / 3)) {
+  const std::size_t near =
+      std::min(std::max<std::size_t>(2, unknown.size() / 3), unknown.size() / 2);
+  if (nearest == flags.end() || edit_distance(nearest->name, unknown) > near) {
     return "see --help";
   }
   return fmt::format("did you mean --{}?", nearest->name);
@@ -94,8 +100,13 @@ Values collect(const po::parsed_options& parsed, std::span<const Flag> flags,
   Values values;
   for (const po::option& option : parsed.options) {
     if (option.position_key >= 0 || option.string_key.empty()) {
+      const std::string argument = option.value.empty() ? "" : option.value.front();
+      if (argument.starts_with('-')) {  // "-model": Boost takes it for a value
+        const std::string name = argument.substr(1, argument.find('=') - 1);
+        throw UserError("{}unknown flag -{}; {}", where, name, suggestion(flags, name));
+      }
       throw UserError("{}unexpected argument '{}': every value follows its --flag", where,
-                      option.value.empty() ? "" : option.value.front());
+                      argument);
     }
     const Flag* flag = find_flag(flags, option.string_key);
     auto& given = values[option.string_key];
@@ -232,6 +243,19 @@ void apply_settings(std::span<const Flag> flags, std::span<const Setting> settin
     }
     flag->set(FlagValue(std::move(origin), setting.value));
   }
+}
+
+std::vector<Flag> flags_named(std::vector<Flag> flags,
+                              std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names) {
+    if (find_flag(flags, name) == nullptr) {
+      throw std::logic_error(fmt::format("no flag is called {}", name));
+    }
+  }
+  std::erase_if(flags, [&](const Flag& flag) {
+    return std::ranges::find(names, std::string_view(flag.name)) == names.end();
+  });
+  return flags;
 }
 
 std::vector<std::string> process_environment() {

@@ -44,8 +44,15 @@ Settings read_settings(std::span<const Flag> flags, std::span<const std::string>
 // Calls every flag's `set`, in the table's order.
 void apply_settings(std::span<const Flag> flags, std::span<const Setting> settings);
 
-// The grouped text that --help prints, at most 100 columns wide.
-std::string help_text(std::span<const Flag> flags, std::string_view usage);
+// Of `flags` those with these names, in the table's order: for programs that share some of
+// another's.
+std::vector<Flag> flags_named(std::vector<Flag> flags,
+                              std::initializer_list<std::string_view> names);
+
+// The grouped text that --help prints, at most 100 columns wide. `has_variables`: the program's
+// flags can be variables too.
+std::string help_text(std::span<const Flag> flags, std::string_view usage,
+                      bool has_variables = true);
 
 // This process's environment as "NAME=value".
 std::vector<std::string> process_environment();

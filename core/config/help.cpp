@@ -39,7 +39,7 @@ void append_wrapped(std::string& out, std::string_view text) {
 
 }  // namespace
 
-std::string help_text(std::span<const Flag> flags, std::string_view usage) {
+std::string help_text(std::span<const Flag> flags, std::string_view usage, bool has_variables) {
   std::string out(usage);
   std::string_view group;
   for (const Flag& flag : flags) {
@@ -64,9 +64,11 @@ std::string help_text(std::span<const Flag> flags, std::string_view usage) {
   out += "  --config FILE                   ";
   append_wrapped(out, "Read flags from FILE, one `name = value` a line, `#` starts a comment.");
   out += "  --help, -h                      Print this text.\n";
-  out += "  --version                       Print the version.\n\n";
-  out += "Every flag can also be a variable: --max-num-seqs is MILLRACE_MAX_NUM_SEQS.\n";
-  out += "The command line wins over variables, variables over the config file.\n";
+  out += "  --version                       Print the version.\n";
+  if (has_variables) {
+    out += "\nEvery flag can also be a variable: --max-num-seqs is MILLRACE_MAX_NUM_SEQS.\n";
+    out += "The command line wins over variables, variables over the config file.\n";
+  }
   return out;
 }
 

@@ -163,18 +163,12 @@ Place find_place(const Comm& world, const RunConfig& config) {
 
 std::vector<Flag> doctor_flags(DoctorConfig& config) {
   using Kind = Flag::Kind;
-  std::vector<Flag> flags;
-  const auto take = [&](std::vector<Flag> from, std::initializer_list<std::string_view> names) {
-    for (Flag& flag : from) {
-      if (std::ranges::find(names, flag.name) != names.end()) flags.push_back(std::move(flag));
-    }
-  };
-  RunConfig& run = config.run;
-  take(run_flags(run),
-       {"model", "load-format", "dtype", "kv-cache-dtype", "max-model-len", "prompts", "output",
-        "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
-        "pipeline-partition", "require-transport", "device", "max-num-seqs",
-        "max-num-batched-tokens", "block-size", "kv-cache-memory-bytes", "gpu-memory-utilization"});
+  std::vector<Flag> flags = flags_named(
+      run_flags(config.run),
+      {"model", "load-format", "dtype", "quantization", "kv-cache-dtype", "max-model-len",
+       "prompts", "output", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
+       "pipeline-partition", "require-transport", "device", "max-num-seqs",
+       "max-num-batched-tokens", "block-size", "kv-cache-memory-bytes", "gpu-memory-utilization"});
   const std::string group = "Verdict";
   flags.push_back({group, "strict", "", Kind::toggle, "", "false", "Warnings count as failures.",
                    [&config](const FlagValue& value) { config.strict = value.boolean(); }});

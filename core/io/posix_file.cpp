@@ -158,8 +158,10 @@ void PosixFile::write(std::span<const std::byte> bytes) {
 }
 
 void PosixFile::sync() {
-  if (::fdatasync(descriptor_) != 0) {
-    fail("write", path_, errno);
+  while (::fdatasync(descriptor_) != 0) {
+    if (errno != EINTR) {
+      fail("write", path_, errno);
+    }
   }
 }
 

@@ -22,9 +22,11 @@ std::string quoted_part(std::string_view text) {
   return text.size() <= longest ? std::string(text) : std::string(text.substr(0, longest)) + "...";
 }
 
-// A value as the user wrote it.
+// A value as the user wrote it; of an array or an object only what it is.
 std::string written(json::value value) {
   std::string_view token = value.raw_json_token();
+  if (token.starts_with('[')) return "an array";
+  if (token.starts_with('{')) return "an object";
   while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') {
     token.remove_suffix(1);
   }
@@ -82,17 +84,15 @@ std::vector<std::int32_t> token_list(std::string_view field, json::value value) 
   return ids;
 }
 
-// The value's JSON text, of an array or an object.
-std::string_view raw_json(std::string_view field, json::value value, json::json_type type) {
-  if (value.type() != type) {
-    reject(field, type == json::json_type::array ? "an array" : "an object", value);
+void set_messages(PromptFields& fields, std::string_view name, json::value value) {
+  if (value.type() != json::json_type::array) {
+    reject(name, "an array", value);
   }
-  if (type == json::json_type::array) {
-    json::array array = value.get_array();
-    return array.raw_json();
+  json::array array = value.get_array();
+  if (array.is_empty()) {
+    throw UserError("{} is empty", name);
   }
-  json::object object = value.get_object();
-  return object.raw_json();
+  fields.messages = std::string_view(array.raw_json());
 }
 
 void set_id(PromptFields& fields, std::string_view name, json::value value) {
@@ -155,6 +155,16 @@ void set_logit_bias(PromptFields& fields, std::string_view name, json::value val
   }
 }
 
+// What is wrong with a line that simdjson refuses. It looks at the line's last character first,
+// so that what is cut short and what has something behind its object are one to it.
+std::string reason(const simdjson::simdjson_error& error) {
+  if (error.error() == simdjson::EMPTY) return "the line is empty";
+  if (error.error() == simdjson::INCOMPLETE_ARRAY_OR_OBJECT) {
+    return "invalid JSON: the line does not end where its object ends";
+  }
+  return fmt::format("invalid JSON: {}", error.what());
+}
+
 struct Field {
   std::string_view name;
   void (*set)(PromptFields&, std::string_view name, json::value);
@@ -177,10 +187,7 @@ void set_boolean(PromptFields& fields, std::string_view name, json::value value)
 constexpr std::array known_fields = {
     Field{"prompt", set_prompt},
     Field{"id", set_id},
-    Field{"messages",
-          [](PromptFields& fields, std::string_view name, json::value value) {
-            fields.messages = raw_json(name, value, json::json_type::array);
-          }},
+    Field{"messages", set_messages},
     Field{"temperature", set_real<&SamplingParams::temperature>},
     Field{"top_p", set_real<&SamplingParams::top_p>},
     Field{"top_k", set_integer<&SamplingParams::top_k>},
@@ -212,7 +219,11 @@ constexpr std::array known_fields = {
           }},
     Field{"chat_template_kwargs",
           [](PromptFields& fields, std::string_view name, json::value value) {
-            fields.template_variables = raw_json(name, value, json::json_type::object);
+            if (value.type() != json::json_type::object) {
+              reject(name, "an object", value);
+            }
+            json::object object = value.get_object();
+            fields.template_variables = object.raw_json();
           }},
 };
 
@@ -234,7 +245,7 @@ class PromptFieldReader::Impl {
       if (error.error() == simdjson::UTF8_ERROR) {
         require_utf8(line);
       }
-      throw UserError("invalid JSON: {}", error.what());
+      throw UserError("{}", reason(error));
     }
   }
 

@@ -50,6 +50,8 @@ std::vector<Flag> report_flags(ReportConfig& config) {
       {group, "html", "", Kind::value, "OUT", "",
        "Also write one self-contained page with plots and tables.",
        [&config](const FlagValue& value) { config.html = value.text(); }},
+      {group, "overwrite", "", Kind::toggle, "", "", "Replace files that exist.",
+       [&config](const FlagValue& value) { config.overwrite = value.boolean(); }},
       {"Jobs", "journal", "", Kind::value, "OUTPUT", "",
        "Say how much a job has answered that has no result yet, whether it still runs, and what to "
        "do next.",
@@ -68,9 +70,33 @@ std::vector<Flag> report_flags(ReportConfig& config) {
       {"Jobs", "merge", "", Kind::repeated, "OUT IN...", "",
        "Join the results IN of all --shard parts of a prompt file into OUT.",
        [&config](const FlagValue& value) { config.merge.push_back(value.text()); }},
-      {group, "overwrite", "", Kind::toggle, "", "", "Replace files that exist.",
-       [&config](const FlagValue& value) { config.overwrite = value.boolean(); }},
   };
+}
+
+// One question at a time: what a flag asks for is not passed over in silence.
+void check_question(const ReportConfig& config, bool has_file) {
+  std::vector<std::string_view> asked;
+  const auto add = [&asked](bool is_asked, std::string_view what) {
+    if (is_asked) asked.push_back(what);
+  };
+  add(has_file, "FILE");
+  add(!config.journal.empty(), "--journal");
+  add(!config.answer_bytes.empty(), "--answer-bytes");
+  add(!config.recover.empty(), "--recover");
+  add(!config.merge.empty(), "--merge");
+  if (asked.empty()) {
+    throw UserError("the first argument names the result file; see --help");
+  }
+  if (asked.size() > 1) {
+    throw UserError("{} and {} are two questions: ask one at a time", asked[0], asked[1]);
+  }
+  if (!has_file && !(config.html.empty() && config.to_jsonl.empty())) {
+    throw UserError("{} is of a result FILE, and {} has none",
+                    config.html.empty() ? "--to-jsonl" : "--html", asked[0]);
+  }
+  if (config.recover.empty() && !config.prompts.empty()) {
+    throw UserError("--prompts goes with --recover, not with {}", asked[0]);
+  }
 }
 
 void write_page(const std::string& path, bool overwrite, const std::string& html) {
@@ -136,11 +162,12 @@ int run_report(std::span<const std::string> given) {
   const bool has_file = !arguments.empty() && !arguments[0].starts_with('-');
   const Settings settings = read_settings(flags, has_file ? arguments.subspan(1) : arguments, {});
   if (settings.wants_help || settings.wants_version) {
-    fmt::print("{}", settings.wants_help ? help_text(flags, usage)
+    fmt::print("{}", settings.wants_help ? help_text(flags, usage, false)
                                          : fmt::format("millrace-report {}\n", version()));
     return 0;
   }
   apply_settings(flags, settings.values);
+  check_question(config, has_file);
   if (!config.journal.empty()) {
     fmt::print("{}", status_text(config.journal, journal_status(config.journal)));
     return 0;
@@ -155,10 +182,6 @@ int run_report(std::span<const std::string> given) {
   if (!config.merge.empty()) {
     return merge(config);
   }
-  if (!has_file) {
-    throw UserError("the first argument names the result file; see --help");
-  }
-
   const std::filesystem::path file = report_path(arguments[0]);
   const ResultReader reader(file);
   const Report report = reader.report();

@@ -126,6 +126,11 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
     log_info("{}", line);
   }
   finish(world, config, journal, report, clock, stop);
+  if (report.summary.errors > 0) {
+    log_warning("{} of {} prompts have an error; millrace-report {} says which",
+                with_commas(report.summary.errors), with_commas(report.summary.requests),
+                config.output.output);
+  }
   return exit_code::done;
 }
 

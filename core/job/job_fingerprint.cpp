@@ -70,16 +70,20 @@ std::vector<NamedFile> sampled_files(const RunConfig& config, const ModelFiles& 
   if (!model.is_gguf()) {
     add_text_files(model.folder, "", files);
   }
-  if (const fs::path tokenizer = config.model.tokenizer; fs::is_directory(tokenizer)) {
+  std::error_code error;
+  if (const fs::path tokenizer = config.model.tokenizer; fs::is_directory(tokenizer, error)) {
     add_text_files(tokenizer, "--tokenizer ", files);
   } else if (!tokenizer.empty()) {
-    if (!fs::is_regular_file(tokenizer)) {
+    if (!fs::is_regular_file(tokenizer, error)) {
       throw UserError("--tokenizer: there is no file or folder '{}'", tokenizer.string());
     }
     files.push_back({"--tokenizer", tokenizer});
   }
-  if (!config.input.chat_template.empty()) {
-    files.push_back({"--chat-template", config.input.chat_template});
+  if (const fs::path chat_template = config.input.chat_template; !chat_template.empty()) {
+    if (!fs::is_regular_file(chat_template, error)) {
+      throw UserError("--chat-template: there is no file '{}'", chat_template.string());
+    }
+    files.push_back({"--chat-template", chat_template});
   }
   files.push_back({"--prompts", config.input.prompts});
   return files;

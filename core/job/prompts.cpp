@@ -26,9 +26,15 @@ Prompts find_prompts(const Comm& world, const RunConfig& config) {
   prompts.file = config.input.prompts;
   agree(world, [&] {
     std::error_code error;
-    prompts.file_bytes = static_cast<std::int64_t>(fs::file_size(prompts.file, error));
-    if (error || !fs::is_regular_file(prompts.file)) {
-      throw UserError("--prompts: cannot read '{}' on host {}", config.input.prompts, host_name());
+    const fs::file_status status = fs::status(prompts.file, error);
+    if (fs::exists(status) && !fs::is_regular_file(status)) {
+      throw UserError("--prompts: '{}' is no regular file: it is read in parts, and more than once",
+                      config.input.prompts);
+    }
+    if (!error) prompts.file_bytes = static_cast<std::int64_t>(fs::file_size(prompts.file, error));
+    if (error) {
+      throw UserError("--prompts: cannot read '{}' on host {}: {}", config.input.prompts,
+                      host_name(), error.message());
     }
   });
   if (world.all_reduce_min(prompts.file_bytes) != world.all_reduce_max(prompts.file_bytes)) {

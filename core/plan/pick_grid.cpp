@@ -19,6 +19,24 @@ std::optional<int> given_pipeline(const GridConfig& given) {
   return given.pipeline_parallel_size;
 }
 
+// The axes that are given take ranks that divide the world's. (All three: check_grid_shape.)
+void check_given_axes(const GridConfig& given, const std::optional<int>& pipeline, int ranks) {
+  std::int64_t needed = 1;
+  std::string axes;
+  const auto add = [&](const char* axis, const std::optional<int>& size) {
+    if (!size) return;
+    needed *= *size;
+    axes += fmt::format("{}{} {}", axes.empty() ? "" : " x ", axis, *size);
+  };
+  add("data", given.data_parallel_size);
+  add("pipeline", pipeline);
+  add("tensor", given.tensor_parallel_size);
+  if (ranks % needed != 0) {
+    throw UserError("{} takes {} ranks, or a multiple of them, and there {} {}", axes, needed,
+                    ranks == 1 ? "is" : "are", ranks);
+  }
+}
+
 // By what is left for the cache, not by what it takes: that may be less than it could have.
 bool is_roomy(const GridPlan& plan, const PlanOptions& options) {
   return std::ranges::all_of(plan.ranks, [&](const RankPlan& rank) {
@@ -43,6 +61,8 @@ PickedGrid pick_grid(const ModelDescription& model, const ClusterShape& cluster,
   if (given.data_parallel_size && pipeline && given.tensor_parallel_size) {
     check_grid_shape({*given.data_parallel_size, *pipeline, *given.tensor_parallel_size},
                      cluster.ranks);
+  } else {
+    check_given_axes(given, pipeline, cluster.ranks);
   }
   std::map<std::pair<int, int>, GridPlan> plans;  // by pipeline and tensor: replicas are alike
   const auto plan_of = [&](int stages, int tensor) -> const GridPlan& {

@@ -22,14 +22,10 @@ constexpr std::string_view kUsage =
     "Reads the model's configuration alone; needs no MPI and no GPU.\n\n"
     "  millrace-plan --model MODEL --gpu-memory SIZE [--gpus-per-node N] [--nodes N] [flags]\n";
 
-void take(std::vector<Flag>& to, std::vector<Flag> from,
-          std::initializer_list<std::string_view> names) {
-  for (Flag& flag : from) {
-    if (std::ranges::find(names, flag.name) != names.end()) {
-      to.push_back(std::move(flag));
-    }
-  }
-}
+// Less was meant in another unit.
+constexpr std::int64_t least_memory_bytes = 64 << 20;
+// A power of two above the largest clusters; grids are tried one by one.
+constexpr int most_ranks = 1 << 17;
 
 std::int64_t memory_of_rank(const PlanConfig& config) {
   if (config.engine.device == DeviceChoice::cpu) {
@@ -65,12 +61,14 @@ std::string limit_of(const GridPlan& plan, const PlanOptions& options) {
 
 std::vector<Flag> plan_flags(PlanConfig& config) {
   using Kind = Flag::Kind;
-  std::vector<Flag> flags;
-  take(flags, model_flags(config.model), {"model", "dtype", "kv-cache-dtype", "max-model-len"});
+  std::vector<Flag> flags =
+      flags_named(model_flags(config.model),
+                  {"model", "dtype", "quantization", "kv-cache-dtype", "max-model-len"});
   const std::string group = "Cluster";
   const auto into_count = [](int& field) {
-    return
-        [&field](const FlagValue& value) { field = static_cast<int>(value.integer(1, 1 << 16)); };
+    return [&field](const FlagValue& value) {
+      field = static_cast<int>(value.integer(1, most_ranks));
+    };
   };
   flags.push_back({group, "device", "", Kind::value, "cuda|cpu", "cuda", "What the ranks run on.",
                    [&config](const FlagValue& value) {
@@ -79,7 +77,12 @@ std::vector<Flag> plan_flags(PlanConfig& config) {
                    }});
   flags.push_back({group, "gpu-memory", "", Kind::value, "SIZE", "",
                    "Memory of one GPU, as 80GiB; with --device cpu, free memory of one host.",
-                   [&config](const FlagValue& value) { config.memory_bytes = value.bytes(); }});
+                   [&config](const FlagValue& value) {
+                     config.memory_bytes = value.bytes();
+                     if (config.memory_bytes < least_memory_bytes) {
+                       value.reject("a memory such as 80GiB: a number alone is bytes");
+                     }
+                   }});
   flags.push_back({group, "gpus-per-node", "", Kind::value, "N", "1",
                    "GPUs of a node, one rank each; with --device cpu, ranks of a host.",
                    into_count(config.ranks_per_node)});
@@ -88,18 +91,27 @@ std::vector<Flag> plan_flags(PlanConfig& config) {
                    "What joins the GPUs of a node.", [&config](const FlagValue& value) {
                      config.fast_within_node = value.word({"nvlink", "pcie"}) == 0;
                    }});
-  for (Flag& flag : grid_flags(config.grid)) {
-    flags.push_back(std::move(flag));
-  }
-  take(flags, engine_flags(config.engine),
-       {"max-num-seqs", "max-num-batched-tokens", "block-size", "kv-cache-memory-bytes",
-        "gpu-memory-utilization"});
+  std::ranges::move(grid_flags(config.grid), std::back_inserter(flags));
+  std::ranges::move(flags_named(engine_flags(config.engine),
+                                {"max-num-seqs", "max-num-batched-tokens", "block-size",
+                                 "kv-cache-memory-bytes", "gpu-memory-utilization"}),
+                    std::back_inserter(flags));
   return flags;
+}
+
+ModelDescription model_to_plan(const PlanConfig& config) {
+  ModelDescription model = describe_model(find_model(config.model.model));
+  if (config.model.quantization == Quantization::fp8) quantize_at_load(model);
+  return model;
 }
 
 ClusterPlan plan_cluster(const ModelDescription& model, const PlanConfig& config) {
   const bool cpu = config.engine.device == DeviceChoice::cpu;
   ClusterPlan plan;
+  if (std::int64_t{config.nodes} * config.ranks_per_node > most_ranks) {
+    throw UserError("--nodes {} with --gpus-per-node {} is more than {} ranks", config.nodes,
+                    config.ranks_per_node, with_commas(most_ranks));
+  }
   plan.cluster = {config.nodes * config.ranks_per_node, config.ranks_per_node,
                   cpu || config.fast_within_node};
   plan.options =
@@ -116,11 +128,12 @@ std::string table_text(const ModelDescription& model, const ClusterPlan& plan) {
   std::string text = fmt::format(
       "{}: {} layers, weights in {}, KV cache in {}, blocks of {} tokens, up to {} tokens per "
       "request\n"
-      "{} {} on {} node{}; a rank may use {}\n\n",
+      "{} {}{} on {} node{}; a rank may use {}\n\n",
       model.spec.architecture, model.spec.layers.size(), name(options.dtype),
       name(options.cache_dtype), options.block_size, with_commas(options.max_model_len),
-      plan.cluster.ranks, options.device == DeviceKind::cpu ? "CPU ranks" : "GPUs", nodes,
-      nodes == 1 ? "" : "s", human_bytes(options.memory_bytes));
+      plan.cluster.ranks, options.device == DeviceKind::cpu ? "CPU rank" : "GPU",
+      plan.cluster.ranks == 1 ? "" : "s", nodes, nodes == 1 ? "" : "s",
+      human_bytes(options.memory_bytes));
   text += fmt::format("{:>5} {:>9} {:>7} {:>13} {:>13} {:>15} {:>12} {:>12}  {}\n", "data",
                       "pipeline", "tensor", "weights/rank", "cache/rank", "KV tokens",
                       "concurrency", "in total", "limited by");
@@ -167,8 +180,7 @@ int run_plan(std::span<const std::string> arguments) {
       throw UserError("--{} is required; see --help", flag);
     }
   }
-  ModelDescription model = describe_model(find_model(config.model.model));
-  if (config.model.quantization == Quantization::fp8) quantize_at_load(model);
+  const ModelDescription model = model_to_plan(config);
   const ClusterPlan plan = plan_cluster(model, config);
   fmt::print("{}", table_text(model, plan));
   std::fflush(stdout);

@@ -23,6 +23,9 @@ struct PlanConfig {
 // The flags of millrace-plan, writing into `config`, which must outlive them.
 std::vector<Flag> plan_flags(PlanConfig& config);
 
+// The model as it would be loaded. Throws UserError.
+ModelDescription model_to_plan(const PlanConfig& config);
+
 // A plan of a model on a cluster, and its text.
 struct ClusterPlan {
   ClusterShape cluster;

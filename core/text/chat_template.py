@@ -33,6 +33,10 @@ class Stopped(BaseException):
     """The time for one render is over."""
 
 
+class Refused(Exception):
+    """What the messages hold is nothing that a template could be given."""
+
+
 def on_alarm(signum, frame):
     raise Stopped()
 
@@ -87,7 +91,46 @@ def warm_up(environment):
         one_line(error)
 
 
+def goes_through_parts(environment, source):
+    """Whether a template itself takes a message's content as a list of parts, as OpenAI's API has them: it loops over
+    `content`, or over what it has set to it. Others take text, and would write a list as Python writes one."""
+    from jinja2 import nodes
+
+    def is_content(node):
+        while isinstance(node, nodes.Filter):
+            node = node.node
+        return (isinstance(node, nodes.Getattr) and node.attr == "content"
+                or isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const)
+                and node.arg.value == "content"
+                or isinstance(node, nodes.Name) and node.name in names)
+
+    names = {"content"}
+    tree = environment.parse(source)
+    for assignment in tree.find_all(nodes.Assign):
+        if isinstance(assignment.target, nodes.Name) and is_content(assignment.node):
+            names.add(assignment.target.name)
+    return any(is_content(loop.iter) for loop in tree.find_all(nodes.For))
+
+
+def text_of(part):
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, dict) else part
+    if kind != "text" or not isinstance(part.get("text"), str):
+        raise Refused(f"content has the part {json.dumps(kind)[:60]}, but the model takes text alone")
+    return part["text"]
+
+
+def join_parts(messages):
+    """Gives content that is a list of texts as one text, a part a line, as vLLM does."""
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("content"), list):
+            message["content"] = "\n".join(text_of(part) for part in message["content"])
+
+
 def render(template, setup, request):
+    if not setup["goes_through_parts"]:
+        join_parts(request["messages"])
     variables = {"tools": None, "documents": None, **setup["special_tokens"], **request["variables"]}
     parts, size = [], 0
     for part in template.generate(messages=request["messages"],
@@ -135,6 +178,7 @@ def main():
     try:
         with TimeLimit(setup["render_seconds"]):
             template = environment.from_string(setup["template"])
+            setup["goes_through_parts"] = goes_through_parts(environment, setup["template"])
     except Stopped:
         return answer({"fatal": f"the chat template took more than {setup['render_seconds']} s to compile"})
     except Exception as error:
@@ -147,6 +191,8 @@ def main():
                 result = render(template, setup, request)
         except Stopped:
             result = {"error": f"the chat template ran for more than {setup['render_seconds']} s"}
+        except Refused as refusal:
+            result = {"error": str(refusal)}
         except MemoryError:
             result = {"error": "the chat template ran out of memory"}
         except Exception as error:

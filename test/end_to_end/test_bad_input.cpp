@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -156,7 +158,7 @@ const std::vector<Mistake> mistakes = {
      {"--tokenizer", "words.json"}},
     {"MissingChatTemplate",
      [](Job& job) { job.flags["--chat-template"] = "/nonexistent/chat.jinja"; },
-     {"/nonexistent/chat.jinja"}},
+     {"--chat-template", "/nonexistent/chat.jinja"}},
     {"MoreTensorRanksThanHeads",
      [](Job& job) {
        use_dummy(job, {{"num_attention_heads", 2}, {"num_key_value_heads", 1}, {"head_dim", 8}});
@@ -199,7 +201,13 @@ const std::vector<Mistake> mistakes = {
      {"--max-model-len", "100000", "256"}},
     {"MissingPrompts",
      [](Job& job) { job.flags["--prompts"] = "/nonexistent/p.jsonl"; },
-     {"--prompts", "/nonexistent/p.jsonl"}},
+     {"--prompts", "/nonexistent/p.jsonl", "No such file or directory"}},
+    {"PromptsFromAPipe",
+     [](Job& job) {
+       job.flags["--prompts"] = job.work / "pipe.jsonl";
+       ASSERT_EQ(::mkfifo(job.flags["--prompts"].c_str(), 0600), 0);
+     },
+     {"--prompts", "pipe.jsonl", "regular file"}},
     {"PromptsOfAnotherKind",
      [](Job& job) { job.flags["--prompts"] = job.work.write("p.csv", "a,b\n"); },
      {"p.csv"}},

@@ -179,6 +179,8 @@ TEST(RunConfig, UnknownFlagsSuggestTheNearest) {
   EXPECT_EQ(error_of({"--tensor-paralel-size", "2"}),
             "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
   EXPECT_EQ(error_of({"--quality", "2"}), "unknown flag --quality; see --help");
+  EXPECT_EQ(error_of({"--tp", "2"}), "unknown flag --tp; did you mean -tp?");
+  EXPECT_EQ(error_of({"-seed=4"}), "unknown flag -seed; did you mean --seed?");
   const TemporaryFile file("max-num-seq = 7\n");
   EXPECT_EQ(error_of({"--config", file.path()}),
             file.path() + ": unknown flag --max-num-seq; did you mean --max-num-seqs?");
@@ -192,7 +194,7 @@ TEST(RunConfig, MistakesOfTheCommandLineAreNamed) {
   EXPECT_EQ(error_of({"--seed"}), "--seed needs a value");
   EXPECT_EQ(error_of({"--seed", "1", "--seed", "2"}), "--seed is given twice");
   EXPECT_THAT(error_of({"prompts.txt"}), HasSubstr("unexpected argument 'prompts.txt'"));
-  EXPECT_THAT(error_of({"-q"}), HasSubstr("'-q'"));
+  EXPECT_EQ(error_of({"-q"}), "unknown flag -q; see --help");
   EXPECT_EQ(error_of({"--config", "/nonexistent/run.cfg"}),
             "--config: cannot open '/nonexistent/run.cfg'");
 }
@@ -262,6 +264,26 @@ TEST(RunConfig, TheReadmeShowsTheHelpAsItIs) {
   }
   EXPECT_THAT(readme, HasSubstr(block.substr(1)))
       << "README.md, Flags: paste what millrace --help prints";
+}
+
+TEST(RunConfig, FlagsAreTakenByNameAndOnlyThoseThereAre) {
+  GridConfig config;
+  const auto names = [](const std::vector<Flag>& flags) {
+    Strings all;
+    for (const Flag& flag : flags) all.push_back(flag.name);
+    return all;
+  };
+  EXPECT_THAT(
+      names(flags_named(grid_flags(config), {"pipeline-partition", "tensor-parallel-size"})),
+      ElementsAre("tensor-parallel-size", "pipeline-partition"));
+  EXPECT_THROW(flags_named(grid_flags(config), {"expert-parallel-size"}), std::logic_error);
+}
+
+TEST(RunConfig, HelpSpeaksOfVariablesOnlyWhereTheyCount) {
+  GridConfig config;
+  const std::vector<Flag> flags = grid_flags(config);
+  EXPECT_THAT(help_text(flags, ""), HasSubstr("MILLRACE_MAX_NUM_SEQS"));
+  EXPECT_THAT(help_text(flags, "", false), Not(HasSubstr("MILLRACE_")));
 }
 
 TEST(RunConfig, HelpAndVersionAreSeenBeforeAnythingIsRequired) {

@@ -54,6 +54,7 @@ TEST_F(PromptLine, ThatIsEmptyIsAnError) {
   EXPECT_EQ(text("").error, "the line is empty");
   EXPECT_EQ(text("\r").error, "the line is empty");
   EXPECT_EQ(json("").error, "the line is empty");
+  EXPECT_EQ(json(" \t ").error, "the line is empty");
   EXPECT_EQ(json(R"({"prompt": ""})").error, "the prompt is empty");
   EXPECT_EQ(json(R"({"prompt": []})").error, "the prompt has no tokens");
 }
@@ -86,17 +87,23 @@ TEST_F(PromptLine, RendersMessages) {
   EXPECT_EQ(messages, R"([{"role": "user", "content": "hi"}, 5 ])");
   EXPECT_TRUE(generation);
   EXPECT_EQ(variables, "");
-  json(R"({"chat_template_kwargs": {"a": [1]}, "add_generation_prompt": false, "messages": []})");
+  json(R"({"chat_template_kwargs": {"a": [1]}, "add_generation_prompt": false, "messages": [1]})");
   EXPECT_EQ(variables, R"({"a": [1]})");
   EXPECT_FALSE(generation);
   render_chat_ = [](auto&&...) -> std::string { throw UserError("roles must alternate"); };
-  EXPECT_EQ(json(R"({"messages": []})").error, "roles must alternate");
+  EXPECT_EQ(json(R"({"messages": [1]})").error, "roles must alternate");
+  EXPECT_EQ(json(R"({"messages": [ ]})").error, "messages is empty");
+  EXPECT_EQ(json(R"({"messages": {"role": "user"}})").error,
+            "messages is an object, but must be an array");
 }
 
 TEST_F(PromptLine, TakesAnIdThatIsTextOrAWholeNumber) {
   EXPECT_EQ(json(R"({"id": "a\"b", "prompt": "x"})").id, "a\"b");
   EXPECT_EQ(json(R"({"id": -7, "prompt": "x"})").id, "-7");
   EXPECT_THAT(json(R"({"id": 1.5, "prompt": "x"})").error, HasSubstr("id is 1.5"));
+  EXPECT_EQ(json(R"({"id": {"a": 1}, "prompt": "x"})").error,
+            "id is an object, but must be a string or a whole number");
+  EXPECT_THAT(json(R"({"id": [1], "prompt": "x"})").error, StartsWith("id is an array"));
   EXPECT_EQ(json(R"({"id": "kept", "prompt": "x", "tempature": 1})").id, "kept");
 }
 
@@ -152,7 +159,7 @@ TEST_F(PromptLine, ThatIsBadSaysWhatIsWrong) {
       {R"({"prompt": "x", "tempature": 1})", R"(unknown field "tempature")"},
       {R"({"prompt": "x", "n": 2, "n": 3})", "the field n is given twice"},
       {R"({"temperature": 1})", R"(neither "prompt" nor "messages")"},
-      {R"({"prompt": "x", "messages": []})", R"(both "prompt" and "messages")"},
+      {R"({"prompt": "x", "messages": [1]})", R"(both "prompt" and "messages")"},
       {R"({"messages": [{"role": "user", "content": "x"}]})", "the model has none"},
       {R"({"prompt": 5})", "prompt is 5, but must be a string or an array of token ids"},
       {R"({"prompt": [1, "a"]})", R"(prompt is "a", but must be a whole number)"},
@@ -167,7 +174,7 @@ TEST_F(PromptLine, ThatIsBadSaysWhatIsWrong) {
       {R"({"prompt": "x", "temperature": -1})", "temperature is -1"},
       {R"({"prompt": "x", "temperature": 1e400})", ""},
       {R"({"prompt": "x", "top_p": 0})", "top_p is 0"},
-      {R"({"prompt": "x", "top_p": [1]})", "top_p is [, but must be a number"},
+      {R"({"prompt": "x", "top_p": [1]})", "top_p is an array, but must be a number"},
       {R"({"prompt": "x", "max_tokens": 0})", "max_tokens is 0"},
       {R"({"prompt": "x", "max_tokens": 1.5})", "max_tokens is 1.5, but must be a whole number"},
       {R"({"prompt": "x", "max_tokens": 4294967296})", "max_tokens is 4294967296"},
@@ -179,7 +186,8 @@ TEST_F(PromptLine, ThatIsBadSaysWhatIsWrong) {
       {R"(["prompt"])", "not a JSON object"},
       {R"("prompt")", "not a JSON object"},
       {R"(prompt)", ""},
-      {R"({"prompt": "x")", "invalid JSON"},
+      {R"({"prompt": "x")", "invalid JSON: the line does not end where its object ends"},
+      {R"({"prompt": "x"} more)", "invalid JSON: the line does not end where its object ends"},
       {R"({"prompt": "x"} {})", "something follows the object"},
       {R"({"prompt": "x"}})", ""},
       {R"({"prompt": "x",})", "invalid JSON"},
@@ -208,8 +216,8 @@ TEST_F(PromptLine, ErrorsQuoteOnlyTheBeginningOfSomethingLong) {
   EXPECT_LT(json("{\"" + giant + "\": 1}").error.size(), 200U);
   EXPECT_LT(json("{\"prompt\": \"x\", \"temperature\": \"" + giant + "\"}").error.size(), 200U);
   render_chat_ = [&](auto&&...) -> std::string { throw UserError("\x1b" + giant); };
-  EXPECT_THAT(json(R"({"messages": []})").error, StartsWith("?kkk"));
-  EXPECT_LT(json(R"({"messages": []})").error.size(), 600U);
+  EXPECT_THAT(json(R"({"messages": [1]})").error, StartsWith("?kkk"));
+  EXPECT_LT(json(R"({"messages": [1]})").error.size(), 600U);
 }
 
 TEST_F(PromptLine, ThatIsTooLongForTheModelNamesBothNumbers) {

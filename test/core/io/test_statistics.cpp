@@ -145,7 +145,21 @@ TEST_F(JobReport, ProgramWritesWhatItIsAskedForAndNothingTwice) {
       },
       ThrowsMessage<UserError>(HasSubstr("a page is named *.html")));
   EXPECT_EQ(run_report(std::vector<std::string>{path().string()}), 0);
-  EXPECT_THROW(run_report(std::vector<std::string>{}), UserError);
+  const auto error_of = [](const std::vector<std::string>& question) -> std::string {
+    try {
+      run_report(question);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error_of({}), "the first argument names the result file; see --help");
+  EXPECT_EQ(error_of({path().string(), "--journal", "o.h5"}),
+            "FILE and --journal are two questions: ask one at a time");
+  EXPECT_EQ(error_of({"--journal", "o.h5", "--html", page}),
+            "--html is of a result FILE, and --journal has none");
+  EXPECT_EQ(error_of({path().string(), "--prompts", "p.txt"}),
+            "--prompts goes with --recover, not with FILE");
   EXPECT_THROW(run_report(std::vector<std::string>{"none.h5"}), UserError);
 }
 

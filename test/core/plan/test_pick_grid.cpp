@@ -70,6 +70,23 @@ TEST(PickGrid, AWorldOfAnotherSizeIsRefusedWithTheSizes) {
   EXPECT_THROW(picked({4, 4, true}, given, 3.0), UserError);
 }
 
+TEST(PickGrid, AxesThatDoNotDivideTheRanksAreRefusedWithBothNumbers) {
+  const auto error_of = [](int ranks, const GridConfig& given) -> std::string {
+    try {
+      picked({ranks, ranks, true}, given, 3.0);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  GridConfig given;
+  given.tensor_parallel_size = 2;
+  EXPECT_EQ(error_of(1, given), "tensor 2 takes 2 ranks, or a multiple of them, and there is 1");
+  given.pipeline_partition = {2, 2, 1};
+  EXPECT_EQ(error_of(4, given),
+            "pipeline 3 x tensor 2 takes 6 ranks, or a multiple of them, and there are 4");
+}
+
 TEST(PlanGrids, ListsEveryFactorisationWithTheGivenAxes) {
   const PlanOptions options = options_for(3.0);
   EXPECT_EQ(plan_grids(tiny(), {4, 4, true}, {}, options).size(), 6U);

@@ -4,6 +4,7 @@
 
 #include "core/model/model_folder.hpp"
 #include "core/plan/plan_program.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 namespace {
@@ -26,7 +27,7 @@ Text text_of(std::vector<std::string> arguments) {
   const std::string folder = std::string(MILLRACE_TEST_DATA) + "/models/llama-tied-bias";
   arguments.insert(arguments.end(), {"--model", folder});
   const PlanConfig config = config_of(arguments);
-  const ModelDescription model = describe_model(find_model(folder));
+  const ModelDescription model = model_to_plan(config);
   const ClusterPlan plan = plan_cluster(model, config);
   return {table_text(model, plan), recommendation_text(model, config, plan)};
 }
@@ -57,6 +58,37 @@ TEST(PlanProgram, NamesWhatLimitsTheCache) {
               HasSubstr("--kv-cache-memory-bytes"));
   EXPECT_THAT(text_of({"--gpu-memory", "1GiB", "--device", "cpu", "--max-num-seqs", "3"}).table,
               HasSubstr("--max-num-seqs 3"));
+}
+
+TEST(PlanProgram, WeightsInFp8TakeLess) {
+  const auto weights = [](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "--gpu-memory", "8GiB",    "--dtype",
+        "bfloat16",     "--model", MILLRACE_TEST_DATA "/models/llama-tied-bias"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const PlanConfig config = config_of(arguments);
+    return plan_cluster(model_to_plan(config), config).grids.front().ranks.front().weight_bytes;
+  };
+  EXPECT_LT(weights({"--quantization", "fp8"}), weights({}));
+}
+
+TEST(PlanProgram, OneGpuIsNotGpus) {
+  EXPECT_THAT(text_of({"--gpu-memory", "8GiB"}).table, HasSubstr("\n1 GPU on 1 node; a rank"));
+}
+
+TEST(PlanProgram, RefusesWhatNobodyMeans) {
+  const auto error_of = [](const std::vector<std::string>& arguments) -> std::string {
+    try {
+      text_of(arguments);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error_of({"--gpu-memory", "80"}),
+            "--gpu-memory: '80' is not a memory such as 80GiB: a number alone is bytes");
+  EXPECT_EQ(error_of({"--gpu-memory", "8GiB", "--nodes", "65536", "--gpus-per-node", "65536"}),
+            "--nodes 65536 with --gpus-per-node 65536 is more than 131,072 ranks");
 }
 
 }  // namespace

@@ -86,6 +86,31 @@ TEST(ChatTemplate, RendersAsTransformersDoes) {
   }
 }
 
+// What OpenAI's API calls content parts.
+constexpr const char* kParts =
+    R"([{"role":"user","content":[{"type":"text","text":"one"},{"type":"text","text":"two"}]}])";
+
+TEST(ChatTemplate, ContentPartsAreJoinedForATemplateThatTakesText) {
+  const ChatTemplate chat({"{% for m in messages %}<{{ m['content'] | trim }}>{% endfor %}", {}});
+  EXPECT_EQ(chat.render(kParts), "<one\ntwo>");
+  EXPECT_EQ(chat.render(R"([{"content":["a",{"type":"text","text":"b"}]}])"), "<a\nb>");
+  EXPECT_EQ(error_of(chat, R"([{"content":[{"type":"image_url","image_url":{"url":"u"}}]}])"),
+            "content has the part \"image_url\", but the model takes text alone");
+  EXPECT_THAT(error_of(chat, R"([{"content":[{"type":"text"}]}])"), HasSubstr("\"text\""));
+  EXPECT_THAT(error_of(chat, R"([{"content":[5]}])"), HasSubstr("the part 5"));
+}
+
+TEST(ChatTemplate, ContentPartsStayForATemplateThatGoesThroughThem) {
+  for (const char* source :
+       {"{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}",
+        "{% for m in messages %}{% set all = m['content'] %}{% for p in all | list %}<{{ p.text }}>"
+        "{% endfor %}{% endfor %}",
+        "{% macro show(content) %}{% for p in content %}<{{ p.text }}>{% endfor %}{% endmacro %}"
+        "{{ show(messages[0]['content']) }}"}) {
+    EXPECT_EQ(ChatTemplate({source, {}}).render(kParts), "<one><two>") << source;
+  }
+}
+
 TEST(ChatTemplate, AnErrorLeavesTheNextRequestAlone) {
   const ChatTemplate chat({"{{ raise_exception('no: ' + messages[0].content) }}", {}});
   EXPECT_THAT(error_of(chat), HasSubstr("no: hello"));
