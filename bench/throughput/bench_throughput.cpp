@@ -2,7 +2,8 @@
 // least time that this machine's ceilings allow (roofline.hpp).
 //
 //   bench_throughput --model SHAPE_OR_CHECKPOINT [--workload 1000/1000x3000]... [--workload
-//     lognormal:220/200x1000] [--decode-batches 1,16,64,256] [--csv FILE] [flags of millrace]
+//     lognormal:220/200x1000] [--decode-batches 1,16,64,256] [--time-limit SECONDS] [--csv FILE]
+//     [flags of millrace]
 //
 // A SHAPE is a folder with a config.json, as in shapes/. Also under mpirun, with millrace's grid
 // flags.
@@ -29,7 +30,8 @@ struct Options {
   RunConfig config;
   std::vector<Workload> workloads;
   std::vector<int> decode_batches;
-  int context = 0;  // of these
+  int context = 0;     // of these
+  int time_limit = 0;  // of a workload, seconds; 0: none
   std::string csv;
 };
 
@@ -45,6 +47,11 @@ std::vector<Flag> flags_of(Options& options) {
       {group, "context", "", Flag::Kind::value, "N", "1024", "Tokens of these sequences, about.",
        [&](const FlagValue& value) {
          options.context = static_cast<int>(value.integer(decode_steps, 1 << 24));
+       }},
+      {group, "time-limit", "", Flag::Kind::value, "SECONDS", "0",
+       "End each workload after so long, and report what was run until then; 0: never.",
+       [&](const FlagValue& value) {
+         options.time_limit = static_cast<int>(value.integer(0, 1 << 24));
        }},
       {group, "csv", "", Flag::Kind::value, "FILE", "", "Append a line per workload to this file.",
        [&](const FlagValue& value) { options.csv = value.text(); }}};
@@ -111,19 +118,23 @@ double busy_fraction(const WorkloadRun& run) {
 void report(const Options& options, const Engine& engine, const Workload& workload,
             const WorkloadRun& run) {
   const double rate = static_cast<double>(run.output_tokens) / run.seconds;
+  const std::string done =
+      run.is_complete
+          ? fmt::format(", {:.1f} % over an ideal schedule ({:.2f} s)",
+                        100 * run.ideal_seconds / run.seconds, run.ideal_seconds)
+          : fmt::format("; ENDED BY THE TIME LIMIT after {} output tokens", run.output_tokens);
   print(fmt::format(
       "{}: {:.1f} output tokens/s, {:.1f} with prompts, in {:.2f} s; {:.1f} % of the roofline over "
-      "the steps that were run ({:.2f} s), {:.1f} % over an ideal schedule ({:.2f} s)",
+      "the steps that were run ({:.2f} s){}",
       workload.name, rate, static_cast<double>(run.output_tokens + run.prompt_tokens) / run.seconds,
-      run.seconds, 100 * run.roofline_seconds / run.seconds, run.roofline_seconds,
-      100 * run.ideal_seconds / run.seconds, run.ideal_seconds));
+      run.seconds, 100 * run.roofline_seconds / run.seconds, run.roofline_seconds, done));
   print(
       fmt::format("  device busy {:.1f} %, host waited {:.1f} % of the time, {} preemptions, "
                   "cache of {} tokens",
                   100 * busy_fraction(run), 100 * run.waited_seconds / run.seconds, run.preemptions,
                   run.cache_tokens));
   print_steps(run, engine);
-  if (options.csv.empty()) return;
+  if (options.csv.empty() || !run.is_complete) return;
   const bool is_new = !std::ifstream(options.csv).good();
   std::ofstream csv(options.csv, std::ios::app);
   if (is_new) {
@@ -231,7 +242,7 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   }
   for (const int batch : options.decode_batches) report_decode(engine, batch, options.context);
   for (const Workload& workload : options.workloads) {
-    const WorkloadRun result = run_workload(engine, workload);
+    const WorkloadRun result = run_workload(engine, workload, options.time_limit);
     if (world.rank() == 0) report(options, engine, workload, result);
   }
   return 0;

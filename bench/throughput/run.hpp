@@ -21,6 +21,7 @@ struct Engine {
 };
 
 struct WorkloadRun {
+  bool is_complete = true;         // false when the time limit has ended it
   double seconds = 0;              // the slowest replica's, from the first step to the last
   std::int64_t prompt_tokens = 0;  // of all replicas, like what follows
   std::int64_t output_tokens = 0;
@@ -33,7 +34,9 @@ struct WorkloadRun {
   double ideal_seconds = 0;     // over an ideal schedule of the replica's requests
 };
 
-// Collective over the grid.
-WorkloadRun run_workload(const Engine& engine, const Workload& workload);
+// Collective over the grid. A run that is not done after `time_limit` seconds is ended; 0: never.
+// What a long one has done so far goes to stderr every 15 seconds, so that a run which something
+// else cuts off leaves more than nothing.
+WorkloadRun run_workload(const Engine& engine, const Workload& workload, double time_limit = 0);
 
 }  // namespace millrace::bench

@@ -35,6 +35,17 @@ TEST(BenchThroughput, WritesALinePerWorkload) {
   EXPECT_THAT(csv, HasSubstr(",9/5x7,4,16,"));
 }
 
+TEST(BenchThroughput, EndsAWorkloadAtItsTimeLimit) {
+  const Workspace work;
+  const Outcome outcome = run(bench(
+      2, {"--workload=20/80x1000000", "--workload=9/5x7", "--time-limit=1", "--csv", work / "c"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, HasSubstr("; ENDED BY THE TIME LIMIT after "));
+  EXPECT_THAT(outcome.output, HasSubstr("9/5x7: "));
+  const std::string csv = read_file(work / "c");
+  EXPECT_EQ(std::ranges::count(csv, '\n'), 2) << csv;  // the one that came to its end
+}
+
 TEST(BenchThroughput, RefusesAWorkloadThatItCannotRead) {
   const Outcome outcome = run(bench(0, {"--workload=9-5x7"}));
   EXPECT_EQ(outcome.exit_code, 2);
