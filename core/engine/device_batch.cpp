@@ -7,12 +7,11 @@ namespace millrace {
 
 namespace {
 
-std::size_t staging_bytes(const BatchLimits& limits, std::int64_t padding) {
+std::size_t staging_bytes(const BatchLimits& limits) {
   constexpr std::int64_t arrays = 9;
   constexpr std::int64_t slack = 16;  // bytes, for each array's alignment
-  const std::int64_t tokens = limits.tokens + padding;
-  const std::int64_t sequences = limits.sequences + padding;
-  const std::int64_t numbers = 4 * tokens + (4 + limits.blocks_per_sequence) * sequences + 1;
+  const std::int64_t numbers =
+      4 * limits.tokens + (4 + limits.blocks_per_sequence) * limits.sequences + 1;
   return static_cast<std::size_t>(4 * numbers + arrays * slack);
 }
 
@@ -28,8 +27,8 @@ TensorView place(StagedUpload& staging, const std::vector<std::int32_t>& values,
 
 }  // namespace
 
-DeviceBatch::DeviceBatch(const BatchLimits& limits, std::int64_t padding, Device device)
-    : limits_(limits), staging_(staging_bytes(limits, padding), device) {}
+DeviceBatch::DeviceBatch(const BatchLimits& limits, Device device)
+    : limits_(limits), staging_(staging_bytes(limits), device) {}
 
 void DeviceBatch::upload(const BatchPlan& plan, Stream stream) {
   place_arrays(plan, 0, plan.block_table_width, stream);

@@ -19,8 +19,7 @@ struct BatchLimits {
 
 class DeviceBatch {
  public:
-  // `padding`: how many more sequences a padded plan may have than `limits` says.
-  DeviceBatch(const BatchLimits& limits, std::int64_t padding, Device device);
+  DeviceBatch(const BatchLimits& limits, Device device);
 
   // Copies the plan; it may change as soon as this returns.
   void upload(const BatchPlan& plan, Stream stream);

@@ -1,8 +1,6 @@
 #include "core/engine/executor.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <set>
 #include <utility>
 
 #include "comm/pipeline_transfer.hpp"
@@ -13,22 +11,6 @@
 
 namespace millrace {
 
-namespace {
-
-// Padded sizes are close enough that padding costs a percent or two (a product of up to 64 rows
-// takes as long as one of 1, and padded sequences have no keys), and few enough that recording them
-// all takes little time and memory.
-std::int64_t padded_sequences(std::int64_t sequences) {
-  if (sequences <= 8)
-    return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(sequences)));
-  const std::int64_t step = sequences <= 256 ? 16 : sequences <= 1024 ? 32 : 64;
-  return (sequences + step - 1) / step * step;
-}
-
-constexpr std::int64_t least_table_width = 32;  // blocks
-
-}  // namespace
-
 Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWeights& weights,
                    const Grid& grid, const ExecutorParameters& parameters)
     : spec_(spec),
@@ -38,20 +20,21 @@ Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWe
       trace_(parameters.trace),
       stream_(parameters.device),
       rows_per_pass_(max_rows_per_pass(limits_.sequences, parameters.device.kind)),
-      batch_(limits_, largest_padding(parameters.device.kind), parameters.device),
+      batch_(limits_, parameters.device),
       latest_tokens_(DType::i32, parameters.device, {limits_.sequences}),
-      transformer_(spec, slices, weights, grid.tensor(),
-                   limits_.tokens + largest_padding(parameters.device.kind), rows_per_pass_,
-                   parameters.activation_dtype, parameters.device) {
+      transformer_(spec, slices, weights, grid.tensor(), limits_.tokens, rows_per_pass_,
+                   parameters.activation_dtype, parameters.device),
+      graph_sizes_(limits_) {
   if (!grid.is_last_stage()) return;
+  const auto passes = (parameters.limits.sequences + rows_per_pass_ - 1) / rows_per_pass_;
   const SamplerParameters sampler{
       .shard = {slices.vocab.begin, slices.vocab.count},
       .max_rows = rows_per_pass_,
+      .batches = passes,
       .max_num_seqs = static_cast<std::int32_t>(parameters.limits.sequences),
       .seed = parameters.seed,
       .eos_token_ids = parameters.eos_token_ids};
   sampler_.emplace(sampler, grid.tensor(), parameters.device);
-  const auto passes = (parameters.limits.sequences + rows_per_pass_ - 1) / rows_per_pass_;
   for (std::int32_t i = 0; i <= steps_ahead(parameters.device); ++i) {
     Drawn& drawn = drawn_.emplace_back(Drawn{.passes = {}, .done = Event(parameters.device)});
     for (std::int64_t pass = 0; pass < passes; ++pass) {
@@ -69,13 +52,13 @@ void Executor::make_cache(const KvCacheShape& shape) {
 void Executor::launch(const BatchPlan& plan) {
   if (plan.empty()) return;
   const Stream stream = stream_.stream();
-  const std::optional<PaddedSize> size = padded_size(plan);
+  const std::optional<GraphSize> size = graph_size(plan);
   if (trace_ != nullptr) trace_->begin(plan, size && can_record_, stream);
   run_step(plan, size, stream);
   if (trace_ != nullptr) trace_->end(stream);
 }
 
-void Executor::run_step(const BatchPlan& plan, std::optional<PaddedSize> size, Stream stream) {
+void Executor::run_step(const BatchPlan& plan, std::optional<GraphSize> size, Stream stream) {
   const int stage = grid_.coordinates().pipeline;
   if (size) {
     batch_.upload_padded(plan, size->sequences, size->table_width, stream);
@@ -106,41 +89,23 @@ void Executor::run_step(const BatchPlan& plan, std::optional<PaddedSize> size, S
 
 // Only decode steps recur in equal sizes, and only those of which all rows draw have no other
 // sizes.
-std::optional<Executor::PaddedSize> Executor::padded_size(const BatchPlan& plan) const {
-  const std::int64_t sequences = padded_sequences(plan.num_sequences());
-  const bool fits = Graph::is_supported(stream_.stream().device) && plan.max_query_length == 1 &&
-                    plan.num_samples() == plan.num_sequences() && sequences <= rows_per_pass_;
-  if (!fits) return std::nullopt;
-  return PaddedSize{sequences, padded_width(plan.block_table_width)};
+std::optional<GraphSize> Executor::graph_size(const BatchPlan& plan) const {
+  const bool recurs = Graph::is_supported(stream_.stream().device) && plan.max_query_length == 1 &&
+                      plan.num_samples() == plan.num_sequences();
+  if (!recurs) return std::nullopt;
+  return graph_sizes_.padded(plan.num_sequences(), plan.block_table_width);
 }
 
-std::int64_t Executor::padded_width(std::int64_t blocks) const {
-  const auto width = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(blocks)));
-  const std::int64_t most = limits_.blocks_per_sequence;
-  return std::clamp(width, std::min(least_table_width, most), most);
-}
-
-std::int64_t Executor::possible_graphs() const {
-  std::set<std::int64_t> sequences;
-  for (std::int64_t n = 1; n <= limits_.sequences; ++n) {
-    if (padded_sequences(n) <= rows_per_pass_) sequences.insert(padded_sequences(n));
-  }
-  std::set<std::int64_t> widths;
-  for (std::int64_t blocks = 1; blocks <= limits_.blocks_per_sequence; ++blocks) {
-    widths.insert(padded_width(blocks));
-  }
-  return static_cast<std::int64_t>(sequences.size() * widths.size());
-}
-
-void Executor::run_graph(PaddedSize size, Stream stream) {
-  if (!std::exchange(can_record_, true)) return run_ops(true, stream);
+void Executor::run_graph(GraphSize size, Stream stream) {
+  const bool with_logits = size.sequences <= rows_per_pass_;
+  if (!std::exchange(can_record_, true)) return run_ops(with_logits, stream);
   auto graph = graphs_.find(size);
   if (graph == graphs_.end()) {
-    Graph recorded = Graph::record(stream, [&] { run_ops(true, stream); });
+    Graph recorded = Graph::record(stream, [&] { run_ops(with_logits, stream); });
     graph = graphs_.emplace(size, std::move(recorded)).first;
   }
   graph->second.launch(stream);
-  if (grid_.is_last_stage()) logits_ = transformer_.logits_of(size.sequences);
+  if (with_logits && grid_.is_last_stage()) logits_ = transformer_.logits_of(size.sequences);
 }
 
 void Executor::run_ops(bool with_logits, Stream stream) {
@@ -195,9 +160,8 @@ std::int64_t Executor::warm_up(const KvCacheShape& cache) {
   std::int64_t free_with_graphs = free_without_graphs;
   std::int64_t recorded = 0;
   if (Graph::is_supported(stream.device)) {
-    for (std::int64_t n = std::min(limits_.sequences, rows_per_pass_); n > 0; n /= 2) {
+    for (std::int64_t n = limits_.sequences; n > 0; n /= 2) {
       const BatchPlan plan = worst.decode(step++, n);
-      if (!padded_size(plan)) continue;
       if (!can_record_) run(worst.decode(step++, n));
       free_with_graphs = run(plan);
       ++recorded;
@@ -207,7 +171,7 @@ std::int64_t Executor::warm_up(const KvCacheShape& cache) {
   waited_seconds_ = 0;
   if (recorded == 0) return 0;
   const std::int64_t taken = std::max<std::int64_t>(free_without_graphs - free_with_graphs, 0);
-  return taken / recorded * std::max<std::int64_t>(possible_graphs() - recorded, 0);
+  return taken / recorded * std::max<std::int64_t>(graph_sizes_.count() - recorded, 0);
 }
 
 StepResult Executor::collect(std::int64_t step) {

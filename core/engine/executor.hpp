@@ -5,7 +5,8 @@
 // On a GPU launch() returns while the step runs. Tokens that the host has not seen yet are fed from
 // the step before on the device, and a step that only decodes is replayed as one graph, recorded
 // when its padded size comes up for the first time. Only the first such step of all runs as plain
-// ops: what libraries and kernels set up when they are first called cannot be recorded.
+// ops: what libraries and kernels set up when they are first called cannot be recorded. Where more
+// sequences draw than the logits' workspace has rows for, the graph ends with the layers.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "core/batch/batch_plan.hpp"
 #include "core/batch/step.hpp"
 #include "core/engine/device_batch.hpp"
+#include "core/engine/graph_sizes.hpp"
 #include "core/engine/kv_cache.hpp"
 #include "core/engine/sampler.hpp"
 #include "core/engine/step_trace.hpp"
@@ -74,18 +76,10 @@ class Executor {
     std::size_t passes_used = 0;
     Event done;
   };
-  // The sizes that a decode step is padded to.
-  struct PaddedSize {
-    std::int64_t sequences = 0;
-    std::int64_t table_width = 0;  // blocks
-    friend auto operator<=>(const PaddedSize&, const PaddedSize&) = default;
-  };
 
-  std::optional<PaddedSize> padded_size(const BatchPlan& plan) const;
-  std::int64_t padded_width(std::int64_t blocks) const;
-  std::int64_t possible_graphs() const;
-  void run_step(const BatchPlan& plan, std::optional<PaddedSize> size, Stream stream);
-  void run_graph(PaddedSize size, Stream stream);
+  std::optional<GraphSize> graph_size(const BatchPlan& plan) const;
+  void run_step(const BatchPlan& plan, std::optional<GraphSize> size, Stream stream);
+  void run_graph(GraphSize size, Stream stream);
   void run_ops(bool with_logits, Stream stream);
   void sample(const BatchPlan& plan, Stream stream);
   Drawn& drawn_of(std::int64_t step) {
@@ -106,12 +100,13 @@ class Executor {
   DeviceBatch batch_;
   Tensor latest_tokens_;  // [sequence slots] i32
   Transformer transformer_;
-  std::optional<Sampler> sampler_;      // last stage
-  std::vector<Drawn> drawn_;            // last stage: of step n at n % size
-  SendHandle send_;                     // of the last step's activations
-  std::map<PaddedSize, Graph> graphs_;  // destroyed before the communicators they hold
-  bool can_record_ = false;             // a step has decoded
-  TensorView logits_;                   // of the step, when its ops have made them
+  std::optional<Sampler> sampler_;  // last stage
+  std::vector<Drawn> drawn_;        // last stage: of step n at n % size
+  SendHandle send_;                 // of the last step's activations
+  GraphSizes graph_sizes_;
+  std::map<GraphSize, Graph> graphs_;  // destroyed before the communicators they hold
+  bool can_record_ = false;            // a step has decoded
+  TensorView logits_;                  // of all rows of the step, when its ops have made them
   double waited_seconds_ = 0;
 };
 

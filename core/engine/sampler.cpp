@@ -23,8 +23,9 @@ Sampler::Sampler(const SamplerParameters& parameters, const Comm& tensor, Device
       tensor_(tensor),
       device_(device),
       max_rows_(parameters.max_rows),
+      batches_(parameters.batches),
       builder_(parameters.max_num_seqs, parameters.seed, parameters.eos_token_ids),
-      staging_(settings_bytes(parameters.max_rows), device) {
+      staging_(settings_bytes(parameters.max_rows), device, parameters.batches) {
   const auto column = [&](DType dtype) { return Tensor(dtype, device, {parameters.max_rows}); };
   for (Tensor* t : {&maxima_, &raw_maxima_, &picked_}) *t = column(DType::f32);
   for (Tensor* t : {&thresholds_, &prefixes_, &tokens_}) *t = column(DType::i32);
@@ -47,7 +48,7 @@ void Sampler::prepare(std::span<const Sample> samples, Stream stream) {
     saved_ = Tensor(DType::f32, device_, {capacity});
     staging_ = StagedUpload(
         settings_bytes(max_rows_) + static_cast<std::size_t>(capacity) * edit_bytes + 4 * 16,
-        device_);
+        device_, batches_);
   }
   staging_.begin();
   const auto place = [&](const auto& values, DType dtype) {

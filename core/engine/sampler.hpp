@@ -26,6 +26,7 @@ namespace millrace {
 struct SamplerParameters {
   VocabShard shard;
   std::int64_t max_rows = 0;      // of one batch
+  std::int64_t batches = 1;       // the most of one step
   std::int32_t max_num_seqs = 0;  // Sequence::slot is below
   std::uint64_t seed = 0;         // of the run
   std::vector<std::int32_t> eos_token_ids;
@@ -61,6 +62,7 @@ class Sampler {
   const Comm& tensor_;
   Device device_;
   std::int64_t max_rows_;
+  std::int64_t batches_;
   SamplingRowsBuilder builder_;
   std::vector<const Sequence*> sequences_;  // of the rows prepared
   SamplingRows rows_;

@@ -7,12 +7,14 @@ namespace millrace {
 namespace {
 
 constexpr std::size_t alignment = 16;  // bytes: what a kernel loads at once
-constexpr int areas = 2;
+constexpr int steps = 2;               // whose copies may be under way
 
 }  // namespace
 
-StagedUpload::StagedUpload(std::size_t bytes, Device device) : device_memory_(bytes, device) {
-  for (int i = 0; i < areas; ++i) areas_.push_back({HostBuffer(bytes, device), Event(device)});
+StagedUpload::StagedUpload(std::size_t bytes, Device device, std::int64_t batches)
+    : device_memory_(bytes, device) {
+  for (int i = 0; i < steps * batches; ++i)
+    areas_.push_back({HostBuffer(bytes, device), Event(device)});
 }
 
 void StagedUpload::begin() {

@@ -20,10 +20,11 @@ namespace millrace {
 
 class StagedUpload {
  public:
-  // `bytes`: the most that one step puts, with up to 16 more for each array.
-  StagedUpload(std::size_t bytes, Device device);
+  // `bytes`: the most that one batch of arrays has, with up to 16 more for each array. A step
+  // uploads at most so many batches, one after the other.
+  StagedUpload(std::size_t bytes, Device device, std::int64_t batches = 1);
 
-  // Starts the next step's arrays. Waits only while the copy of the step before the last is under
+  // Starts the next batch of arrays. Waits only while a copy of the step before the last is under
   // way.
   void begin();
 

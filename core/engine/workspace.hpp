@@ -12,16 +12,10 @@
 
 namespace millrace {
 
-// Decode steps that a GPU replays are padded by at most this many sequences of one token.
-constexpr std::int64_t largest_padding(DeviceKind device) {
-  return device == DeviceKind::cuda ? 64 : 0;
-}
-
 // Rows whose logits are held at once: bounds the one workspace that is as wide as the vocabulary. A
 // pass reads the output head once, so a GPU, whose steps are short, takes more rows at a time.
 constexpr std::int64_t max_rows_per_pass(std::int64_t max_num_seqs, DeviceKind device) {
-  const std::int64_t rows = max_num_seqs + largest_padding(device);
-  return std::min<std::int64_t>(rows, device == DeviceKind::cuda ? 1024 : 256);
+  return std::min<std::int64_t>(max_num_seqs, device == DeviceKind::cuda ? 1024 : 256);
 }
 
 // Elements of each of the transformer's workspaces.

@@ -28,8 +28,7 @@ RankPlan plan_rank(const ModelDescription& model, const GridShape& shape, const 
   rank.weight_bytes =
       weight_bytes(model, slices, options.dtype, options.device, options.max_model_len);
   rank.activation_bytes =
-      workspace_shape(model.spec, slices,
-                      options.max_num_batched_tokens + largest_padding(options.device),
+      workspace_shape(model.spec, slices, options.max_num_batched_tokens,
                       max_rows_per_pass(options.max_num_seqs, options.device))
           .bytes(options.device == DeviceKind::cpu ? DType::f32 : options.dtype);
   if (options.device == DeviceKind::cuda) {

@@ -73,6 +73,17 @@ void FixtureReference::expect_greedy(const std::vector<FinishedRequest>& finishe
   }
 }
 
+void FixtureReference::expect_greedy_tokens(const std::vector<FinishedRequest>& finished) const {
+  const auto& prompts = reference_.at("prompts");
+  ASSERT_EQ(finished.size(), prompts.size());
+  for (const FinishedRequest& request : finished) {
+    const auto& prompt = prompts.at(static_cast<std::size_t>(request.index));
+    for (const Completion& completion : request.completions) {
+      ASSERT_EQ(completion.token_ids, prompt.at("token_ids").get<Tokens>()) << request.index;
+    }
+  }
+}
+
 std::vector<Request> FixtureReference::forced() const {
   std::vector<Request> requests;
   for (const auto& prompt : reference_.at("prompts")) {

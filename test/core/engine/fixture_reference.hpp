@@ -33,6 +33,8 @@ class FixtureReference {
   // The leaders hold these results: expects the recorded tokens, and log-probabilities within
   // `tolerance`.
   void expect_greedy(const std::vector<FinishedRequest>& finished, double tolerance) const;
+  // Expects the recorded tokens of every completion.
+  void expect_greedy_tokens(const std::vector<FinishedRequest>& finished) const;
 
   // Every prompt with every recorded beginning of its continuation, one token each, so that a token
   // that is drawn differently does not change what comes later.

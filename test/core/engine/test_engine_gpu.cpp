@@ -111,6 +111,35 @@ TEST_P(FixtureOnGpu, ReplaysRecordedStepsAndTheCacheIsMeasured) {
   EXPECT_GT(result.memory.other_bytes, 0);
 }
 
+// More sequences than logits have rows for at once: their graphs end with the layers, and tokens
+// are drawn in two passes.
+TEST(EngineOnGpu, ReplaysStepsOfMoreSequencesThanDrawAtOnce) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "skipped: no CUDA device";
+  if (world().size() > 1) GTEST_SKIP() << "skipped: for one rank";
+  constexpr std::int32_t sequences = 1300;
+  const FixtureReference reference("llama-tied-bias");
+  std::vector<Request> requests = reference.greedy();
+  for (Request& request : requests) {
+    request.sampling.n = sequences / static_cast<std::int32_t>(requests.size());
+    request.sampling.logprobs = -1;
+  }
+  const EngineRun result = run_engine(world(), reference.folder(),
+                                      {.grid = {},
+                                       .max_num_batched_tokens = 16384,
+                                       .max_num_seqs = sequences,
+                                       .block_size = 16,
+                                       .num_blocks = sequences * 128 / 16,
+                                       .dtype = DType::f32,
+                                       .on_gpus = true},
+                                      requests);
+  reference.expect_greedy_tokens(result.finished);
+  std::int32_t largest = 0;
+  for (const StepRecord& step : result.steps) {
+    if (step.replayed) largest = std::max(largest, step.samples);
+  }
+  EXPECT_GT(largest, 1200);
+}
+
 // 16-bit weights and activations change what comes out. How much depends on the model (the fixtures
 // with the largest weights differ five times as much as the others), so float16 is held to a limit,
 // and the others to it: bfloat16 rounds 8 times as coarsely as float16, a cache in fp8 16 times as
