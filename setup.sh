@@ -4,9 +4,9 @@
 # which mpirun works in containers, as root, and with more ranks than cores.
 
 build_packages=(cmake ninja-build g++ pkg-config openmpi-bin libopenmpi-dev libhdf5-dev
-  libboost-program-options-dev libdnnl-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libsimdjson-dev libfmt-dev
+  libboost-program-options-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libsimdjson-dev libfmt-dev
   libspdlog-dev python3 python3-jinja2)
-test_packages=(libgtest-dev libgmock-dev libbenchmark-dev shellcheck strace)
+test_packages=(libgtest-dev libgmock-dev libbenchmark-dev libdnnl-dev shellcheck strace)
 slurm_packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2 iproute2 util-linux)
 
 smollm2_file=SmolLM2-135M-Instruct.Q4_1.gguf

@@ -30,18 +30,6 @@ std::vector<std::string> hosts_where(std::span<const RankFacts> ranks,
   return hosts;
 }
 
-// Hosts, each once, in rank order, with all their ranks.
-std::vector<std::pair<std::string, std::vector<const RankFacts*>>> by_host(
-    std::span<const RankFacts> ranks) {
-  std::vector<std::pair<std::string, std::vector<const RankFacts*>>> hosts;
-  for (const RankFacts& rank : ranks) {
-    auto found = std::ranges::find_if(hosts, [&](const auto& h) { return h.first == rank.host; });
-    if (found == hosts.end()) found = hosts.insert(hosts.end(), {rank.host, {}});
-    found->second.push_back(&rank);
-  }
-  return hosts;
-}
-
 // The first file of the model that differs, "config.json: 1,204 bytes, checksum 0a on n0; none on
 // n1".
 std::string model_difference(std::span<const RankFacts> ranks) {
@@ -77,9 +65,9 @@ void judge_gpus_of_host(const std::string& host, const std::vector<const RankFac
   }
   for (const auto& [uuid, count] : ranks_of_gpu) {
     if (count > 1) {
-      findings.push_back({Severity::failure,
-                          fmt::format("{} ranks of host {} share {}", count, host, uuid),
-                          "start one rank per GPU (srun --gpus-per-task or --gres=gpu:N)"});
+      findings.push_back(
+          {Severity::failure, fmt::format("{} ranks of host {} share {}", count, host, uuid),
+           "start one rank per GPU: --ntasks-per-node is the number of --gpus-per-node"});
     }
   }
 }
@@ -100,6 +88,16 @@ void judge_cores_of_host(const std::string& host, const std::vector<const RankFa
 }
 
 }  // namespace
+
+std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks) {
+  std::vector<RanksOfHost> hosts;
+  for (const RankFacts& rank : ranks) {
+    auto found = std::ranges::find(hosts, rank.host, &RanksOfHost::first);
+    if (found == hosts.end()) found = hosts.insert(hosts.end(), {rank.host, {}});
+    found->second.push_back(&rank);
+  }
+  return hosts;
+}
 
 std::string names_text(const std::vector<std::string>& hosts) {
   constexpr std::size_t most = 4;

@@ -51,7 +51,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::string suggestion(std::span<const Flag> flags, std::string_view unknown) {
   if (const auto found = std::ranges::find(flags, unknown, &Flag::shorthand);
       found != flags.end() && !unknown.empty()) {
-    return fmt::format("did you mean -{}?", unknown);
+    return fmt::format("did you mean --{} (-{})?", found->name, unknown);
   }
   const auto nearest = std::ranges::min_element(
       flags, {}, [&](const Flag& flag) { return edit_distance(flag.name, unknown); });
@@ -136,6 +136,8 @@ Values parse_with_boost(Parse parse, std::span<const Flag> flags, const std::str
     const bool is_given_one = error.kind() == po::invalid_command_line_syntax::extra_parameter;
     throw UserError("{}{} {}", where, error.get_option_name(),
                     is_given_one ? "takes no value" : "needs a value");
+  } catch (const po::invalid_config_file_syntax& error) {
+    throw UserError("{}a line is `name = value`, not '{}'", where, error.tokens());
   } catch (const po::error& error) {
     throw UserError("{}{}", where, error.what());
   }
@@ -152,20 +154,6 @@ Values read_file(std::span<const Flag> flags, const std::string& path) {
 }
 
 }  // namespace
-
-std::string_view name(SettingSource source) {
-  switch (source) {
-    case SettingSource::built_in:
-      return "default";
-    case SettingSource::file:
-      return "file";
-    case SettingSource::environment:
-      return "environment";
-    case SettingSource::command_line:
-      return "command line";
-  }
-  return "";
-}
 
 Settings read_settings(std::span<const Flag> flags, std::span<const std::string> arguments,
                        std::span<const std::string> environment) {

@@ -12,9 +12,6 @@ namespace millrace {
 
 enum class SettingSource { built_in, file, environment, command_line };
 
-// "default", "file", "environment", "command line".
-std::string_view name(SettingSource source);
-
 // The value of one flag and who gave it. A repeated flag has one setting per value.
 struct Setting {
   std::string flag;  // "max-num-seqs"

@@ -31,6 +31,8 @@ class FlagValue {
   std::size_t word(std::initializer_list<std::string_view> words) const;
   // A size in bytes: "80GiB", "512M" (binary), "80GB" (decimal), or plain bytes.
   std::int64_t bytes() const;
+  // Clocks count nanoseconds in 64 bits.
+  static constexpr double longest_seconds = 1e9;
   // A time in seconds, "5400", "0.5" or "HH:MM:SS"; hours may have any number of digits.
   double seconds() const;
   // "8,8,7,7": whole numbers of at least `low`, at least one of them.

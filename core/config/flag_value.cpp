@@ -17,8 +17,6 @@ bool parse(std::string_view text, Number& number) {
   return error == std::errc() && stop == end && !text.empty();
 }
 
-constexpr double longest_seconds = 1e9;  // clocks count nanoseconds in 64 bits
-
 struct Suffix {
   std::string_view text;
   std::int64_t factor;

@@ -142,7 +142,8 @@ std::vector<Flag> engine_flags(EngineConfig& config);
 // other, or a required flag that is missing. Touches no file.
 RunConfig make_run_config(std::span<const Setting> settings);
 
-// What main and tests call: read_settings + make_run_config of the given arguments alone.
+// The same of arguments alone, without environment and config file: for programs that make up a
+// command line, and for tests.
 RunConfig parse_run_config(std::span<const std::string> arguments);
 
 }  // namespace millrace

@@ -1,5 +1,5 @@
 // What a job tells about itself, as plain data: filled by whoever knows, printed at the start (the
-// KV lines), and written into the result file (core/README.md, "The result file").
+// KV lines), and written into the result file (README.md, "The result file").
 #pragma once
 
 #include <cstddef>

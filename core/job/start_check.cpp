@@ -92,11 +92,7 @@ std::vector<GridLink> check_links(const Grid& grid, Device device, const LinkCon
 }
 
 std::vector<std::string> host_lines(const std::vector<RankFacts>& ranks) {
-  std::vector<std::pair<std::string, std::vector<const RankFacts*>>> hosts;
-  for (const RankFacts& rank : ranks) {
-    if (hosts.empty() || hosts.back().first != rank.host) hosts.push_back({rank.host, {}});
-    hosts.back().second.push_back(&rank);
-  }
+  const std::vector<RanksOfHost> hosts = by_host(ranks);
   if (hosts.empty() || (hosts.size() == 1 && ranks.front().device.is_cpu())) return {};
   std::vector<std::string> lines;
   for (const auto& [host, on_host] : hosts) {

@@ -1,7 +1,5 @@
 #include "core/weights/loader.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -228,12 +226,6 @@ RankWeights load_weights(const ModelDescription& model, Checkpoint& checkpoint,
   weights.report.bytes_read = checkpoint.bytes_read() - read_before;
   weights.report.seconds = elapsed.count();
   return weights;
-}
-
-std::string describe(const LoadReport& report) {
-  const double gigabytes = static_cast<double>(report.bytes_read) * 1e-9;
-  return fmt::format("read {:.2f} GB in {:.2f} s ({:.2f} GB/s)", gigabytes, report.seconds,
-                     report.seconds > 0 ? gigabytes / report.seconds : 0.0);
 }
 
 }  // namespace millrace

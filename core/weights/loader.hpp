@@ -39,9 +39,6 @@ struct LoadReport {
   double seconds = 0.0;
 };
 
-// "read 0.27 GB in 0.31 s (0.87 GB/s)"
-std::string describe(const LoadReport& report);
-
 struct RankWeights {
   // First stage, and last stage when tied: [vocab_padded, embedding_size], rows from vocab.count on
   // are zeros.

@@ -159,7 +159,7 @@ TEST(RunConfig, BadValuesNameTheFlagTheValueAndWhatIsWanted) {
             "--temperature: 'nan' is not a number of at least 0");
   EXPECT_EQ(error_of({"--device", "tpu"}), "--device: 'tpu' is not one of auto, cpu, cuda");
   EXPECT_EQ(error_of({"--dtype", "int8"}),
-            "--dtype: 'int8' is not one of float32, bfloat16, float16");
+            "--dtype: 'int8' is not one of auto, float32, bfloat16, float16, float, half");
   EXPECT_THAT(error_of({"--kv-cache-memory-bytes", "9999999TiB"}), HasSubstr("'9999999TiB'"));
   EXPECT_THAT(error_of({"--kv-cache-memory-bytes", "-4"}), HasSubstr("'-4'"));
   EXPECT_THAT(error_of({"--pipeline-partition", "3,,3"}), HasSubstr("'3,,3' is not a list"));
@@ -179,11 +179,18 @@ TEST(RunConfig, UnknownFlagsSuggestTheNearest) {
   EXPECT_EQ(error_of({"--tensor-paralel-size", "2"}),
             "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
   EXPECT_EQ(error_of({"--quality", "2"}), "unknown flag --quality; see --help");
-  EXPECT_EQ(error_of({"--tp", "2"}), "unknown flag --tp; did you mean -tp?");
+  EXPECT_EQ(error_of({"--tp", "2"}),
+            "unknown flag --tp; did you mean --tensor-parallel-size (-tp)?");
   EXPECT_EQ(error_of({"-seed=4"}), "unknown flag -seed; did you mean --seed?");
   const TemporaryFile file("max-num-seq = 7\n");
   EXPECT_EQ(error_of({"--config", file.path()}),
             file.path() + ": unknown flag --max-num-seq; did you mean --max-num-seqs?");
+}
+
+TEST(RunConfig, AConfigLineWithoutAValueIsNamed) {
+  const TemporaryFile file("overwrite\n");
+  EXPECT_EQ(error_of({"--config", file.path()}),
+            file.path() + ": a line is `name = value`, not 'overwrite'");
 }
 
 TEST(RunConfig, FlagsAreNotGuessedFromTheirBeginning) {
@@ -264,6 +271,16 @@ TEST(RunConfig, TheReadmeShowsTheHelpAsItIs) {
   }
   EXPECT_THAT(readme, HasSubstr(block.substr(1)))
       << "README.md, Flags: paste what millrace --help prints";
+}
+
+TEST(RunConfig, DtypesHaveTheNamesOfVllm) {
+  EXPECT_EQ(config_of({"--dtype", "auto"}).model.dtype, std::nullopt);
+  EXPECT_EQ(config_of({"--dtype", "half"}).model.dtype, DType::f16);
+  EXPECT_EQ(config_of({"--dtype", "float"}).model.dtype, DType::f32);
+  EXPECT_EQ(config_of({"--dtype", "bfloat16"}).model.dtype, DType::bf16);
+  EXPECT_EQ(config_of({"--kv-cache-dtype", "fp8"}).model.kv_cache_dtype, DType::fp8_e4m3);
+  EXPECT_EQ(error_of({"--dtype", "fp8"}),
+            "--dtype: 'fp8' is not one of auto, float32, bfloat16, float16, float, half");
 }
 
 TEST(RunConfig, FlagsAreTakenByNameAndOnlyThoseThereAre) {
