@@ -5,6 +5,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/base/error.hpp"
+
 namespace millrace {
 namespace {
 
@@ -71,7 +73,9 @@ bool EntrySorter::fill(Run& run) const {
   run.window.resize(std::min(left, share));
   run.at = 0;
   const auto bytes = std::as_writable_bytes(std::span(run.window));
-  file_.read_at(run.position, bytes);
+  if (file_.read_at(run.position, bytes) < bytes.size()) {
+    throw UserError("{} became shorter while it was read", file_.path().string());
+  }
   run.position += static_cast<std::int64_t>(bytes.size());
   return !run.window.empty();
 }

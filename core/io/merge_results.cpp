@@ -168,10 +168,11 @@ std::int64_t append_file(PosixFile& to, const fs::path& from) {
 // The lines carry their number in the whole prompt file already: they are copied as they are.
 std::int64_t merge_json_lines(const std::vector<Shard>& shards, const MergeResultsOptions& options,
                               const Report& report) {
-  PartialFile partial(options.output, options.overwrite);
+  const int mode = recorded_mode(report.config);
+  PartialFile partial(options.output, options.overwrite, mode);
   PosixFile file = PosixFile::create(partial.path());
   Hdf5ResultWriter report_writer(report_path(options.output), options.overwrite,
-                                 Hdf5Contents::report);
+                                 Hdf5Contents::report, mode);
   RowCounter rows(report_writer);
   std::int64_t lines = 0;
   for (const Shard& shard : shards) {
@@ -197,7 +198,8 @@ std::int64_t merge_hdf5(const std::vector<Shard>& shards, const MergeResultsOpti
                       shards.front().path.string(), shard.path.string());
     }
   }
-  const auto writer = open_results({options.output, options.overwrite, prompts});
+  const auto writer =
+      open_results({options.output, options.overwrite, prompts, recorded_mode(report.config)});
   RowCounter rows(*writer);
   for (const Shard& shard : shards) {
     rows.add(shard, true);

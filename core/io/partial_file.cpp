@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/io/posix_file.hpp"
+#include "kernels/base/error.hpp"
 
 namespace millrace {
 
@@ -24,7 +25,12 @@ PartialFile::~PartialFile() {
 
 void PartialFile::complete() {
   PosixFile::open(partial_path_).sync();
-  std::filesystem::permissions(partial_path_, static_cast<std::filesystem::perms>(mode_));
+  std::error_code error;
+  std::filesystem::permissions(partial_path_, static_cast<std::filesystem::perms>(mode_), error);
+  if (error) {
+    throw UserError("cannot give {} the mode {:o}: {}", partial_path_.string(), mode_,
+                    error.message());
+  }
   rename_file(partial_path_, final_path_, overwrite_);
   complete_ = true;
   sync_folder(folder_of(final_path_));

@@ -65,7 +65,8 @@ Recovered recover_results(const RecoverOptions& options) {
   Recovered recovered{.file = recovered_path(options.output)};
   const auto results = open_results({.output = recovered.file,
                                      .overwrite = options.overwrite,
-                                     .prompt_token_ids = wants_prompt_token_ids(header)});
+                                     .prompt_token_ids = wants_prompt_token_ids(header),
+                                     .mode = recorded_mode(header.settings)});
   Report report;
   report.config = header.settings;
   report.job = job_report(header);

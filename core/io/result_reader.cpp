@@ -273,7 +273,7 @@ std::int64_t convert_to_json_lines(const ConvertOptions& options) {
   if (!options.overwrite) {
     refuse_existing(options.to);
   }
-  PartialFile partial(options.to, options.overwrite);
+  PartialFile partial(options.to, options.overwrite, recorded_mode(reader.report().config));
   PosixFile file = PosixFile::create(partial.path());
   std::string buffer;
   std::int64_t lines = 0;

@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -105,6 +107,21 @@ void check_output(const std::filesystem::path& output, bool overwrite) {
     refuse_existing(output);
     refuse_existing(report_path(output));
   }
+}
+
+int recorded_mode(const std::vector<std::pair<std::string, std::string>>& settings) {
+  constexpr int for_the_owner = 0600;
+  const auto mode =
+      std::ranges::find(settings, "output-mode", &std::pair<std::string, std::string>::first);
+  if (mode == settings.end()) {
+    return for_the_owner;
+  }
+  int value = 0;
+  const std::string& text = mode->second;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 8);
+  const bool is_mode =
+      error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= 0777;
+  return is_mode ? value : for_the_owner;
 }
 
 std::unique_ptr<ResultWriter> open_results(const ResultOptions& options) {

@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace millrace {
 
@@ -35,6 +38,10 @@ void check_output_folder(const std::filesystem::path& output);
 // The same, and when `output` (or the report beside it) exists and `overwrite` is false. Called at
 // the start of a job, before any work.
 void check_output(const std::filesystem::path& output, bool overwrite);
+
+// --output-mode as a job's settings have it: what is made of its results later has it too. 600
+// where they do not say.
+int recorded_mode(const std::vector<std::pair<std::string, std::string>>& settings);
 
 struct ResultOptions {
   std::filesystem::path output;

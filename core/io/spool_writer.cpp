@@ -42,6 +42,14 @@ PosixFile create_spool(const SpoolWriterOptions& options) {
                            true);
 }
 
+void keep_to_owner(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::permissions(folder, std::filesystem::perms::owner_all, error);
+  if (error) {
+    throw UserError("cannot keep {} to its owner: {}", folder.string(), error.message());
+  }
+}
+
 }  // namespace
 
 class SpoolWriter::Impl {
@@ -49,7 +57,7 @@ class SpoolWriter::Impl {
   explicit Impl(SpoolWriterOptions options)
       : options_(std::move(options)), file_(create_spool(options_)), path_(file_.path()) {
     lock();
-    std::filesystem::permissions(options_.folder, std::filesystem::perms::owner_all);
+    keep_to_owner(options_.folder);
     const auto magic = std::as_bytes(std::span(spool_magic));
     buffer_.assign(magic.begin(), magic.end());
     append_frame(buffer_, options_.header);

@@ -71,6 +71,22 @@ TEST_F(Shards, MergedAreTheBytesOfOneRun) {
   EXPECT_FALSE(fs::exists(job_ / "x.jsonl.partial"));
 }
 
+TEST_F(Shards, WhatIsMadeOfThemHasTheirPermissions) {
+  const auto mode_of = [](const fs::path& file) {
+    return static_cast<int>(fs::status(file).permissions());
+  };
+  for (const std::string ending : {".jsonl", ".h5"}) {
+    Strings merge = {"--merge", job_ / ("all" + ending)};
+    for (const int shard : {0, 1, 2}) merge.push_back(answer(shard, ending, {"--output-mode=640"}));
+    EXPECT_EQ(mode_of(merge.back()), 0640);
+    ASSERT_EQ(report(merge).exit_code, 0);
+    EXPECT_EQ(mode_of(job_ / ("all" + ending)), 0640);
+  }
+  EXPECT_EQ(mode_of(job_ / "all.jsonl.report.h5"), 0640);
+  ASSERT_EQ(report({job_ / "all.h5", "--to-jsonl", job_ / "lines.jsonl"}).exit_code, 0);
+  EXPECT_EQ(mode_of(job_ / "lines.jsonl"), 0640);
+}
+
 TEST_F(Shards, OfHdf5AreMergedToo) {
   const Strings inputs = {answer(0, ".h5"), answer(1, ".h5"), answer(2, ".h5")};
   const Outcome merged =

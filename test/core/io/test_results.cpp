@@ -64,6 +64,15 @@ TEST_P(Results, HaveTheFinalNameOnlyWhenComplete) {
   EXPECT_EQ(status.st_mode & 0777, 0600U);
 }
 
+TEST(RecordedMode, IsTheJobsOrTheOwnersAlone) {
+  EXPECT_EQ(recorded_mode({{"model", "m"}, {"output-mode", "640"}}), 0640);
+  EXPECT_EQ(recorded_mode({{"output-mode", "0644"}}), 0644);
+  for (const char* wrong : {"", "9", "-1", "64x", "1777"}) {
+    EXPECT_EQ(recorded_mode({{"output-mode", wrong}}), 0600) << wrong;
+  }
+  EXPECT_EQ(recorded_mode({}), 0600);
+}
+
 TEST_P(Results, LeaveNothingWhenAbandoned) {
   {
     auto writer = open_results({output(), false, false});
