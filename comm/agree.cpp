@@ -37,11 +37,14 @@ Outcome describe(const std::exception_ptr& error) {
 }  // namespace
 
 void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
-  const int failed_rank = static_cast<int>(comm.all_reduce_min(mine ? comm.rank() : comm.size()));
-  if (failed_rank == comm.size()) return;
+  const std::int64_t ranks = comm.size();
+  const Outcome outcome = mine ? describe(mine) : Outcome{};
+  const std::int64_t own_class = !mine ? 2 : outcome.kind == Kind::user_error ? 0 : 1;
+  const std::int64_t first = comm.all_reduce_min(own_class * ranks + comm.rank());
+  if (first >= 2 * ranks) return;
+  const int failed_rank = static_cast<int>(first % ranks);
   Bytes report;
   if (comm.rank() == failed_rank) {
-    const Outcome outcome = describe(mine);
     const std::string where = fmt::format("rank {} on host {}: ", comm.rank(), host_name());
     const std::string text =
         fmt::format("{}{}{}", static_cast<char>(outcome.kind),
@@ -50,7 +53,7 @@ void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
     report.assign(bytes.begin(), bytes.end());
   }
   comm.broadcast_bytes(report, failed_rank);
-  if (mine) std::rethrow_exception(mine);
+  if (own_class == first / ranks) std::rethrow_exception(mine);
   const std::string_view text = as_text(report);
   const std::string message(text.substr(1));
   switch (static_cast<Kind>(text.front())) {

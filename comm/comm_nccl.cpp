@@ -25,6 +25,7 @@ namespace millrace::cuda {
 namespace {
 
 constexpr int arrival_tag = 31'000;
+constexpr int gave_up_tag = 31'001;
 // With more, sending all to all others is more than what NCCL's ring or two shots send.
 constexpr int most_ranks_of_copies = 2;
 
@@ -97,11 +98,19 @@ void wait_for_arrivals(const Comm& comm, double limit_seconds) {
   }
 }
 
+// A rank that gets no memory, say, must not leave the others in NCCL, which waits for it.
+void tell_that_it_gave_up(const Comm& comm) {
+  for (int rank = 0; rank < comm.size(); ++rank) {
+    if (rank != comm.rank()) comm.send_bytes({}, rank, gave_up_tag);
+  }
+}
+
 class NcclTransport : public TensorTransport {
  public:
   NcclTransport(const ncclUniqueId& id, const Comm& comm, Device device, double init_seconds)
       : log_begin_(NcclLog::instance().size()),
-        nccl_(id, comm.rank(), comm.size(), device, init_seconds) {}
+        nccl_(id, comm.rank(), comm.size(), device, init_seconds,
+              [&comm] { return comm.try_receive(Comm::any_rank, gave_up_tag).has_value(); }) {}
 
   // NCCL chooses ways and takes their memory when data first moves: that happens here and not in
   // the first step, so that it is known what was chosen and what is left. Collective.
@@ -113,6 +122,7 @@ class NcclTransport : public TensorTransport {
     all_reduce(out, ReduceOp::sum, stream.stream());
     send_recv(out, (rank + 1) % size, in, (rank + size - 1) % size, stream.stream());
     nccl_.wait("first exchange", stream.stream(), limit_seconds);
+    nccl_.trust_others();
     routes_ = routes_in_nccl_log(NcclLog::instance().since(log_begin_));
   }
 
@@ -290,9 +300,14 @@ std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device de
   comm.broadcast_bytes(bytes, 0);
   std::memcpy(&id, bytes.data(), sizeof(id));
   auto transport = agree(comm, [&] {
-    auto made = std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds);
-    made->connect(comm.rank(), comm.size(), device, limits.init_seconds);
-    return made;
+    try {
+      auto made = std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds);
+      made->connect(comm.rank(), comm.size(), device, limits.init_seconds);
+      return made;
+    } catch (...) {
+      tell_that_it_gave_up(comm);
+      throw;
+    }
   });
   if (traffic.sums) transport->choose_ways(comm, device);
   if (traffic.carried_sum_bytes > 0) {

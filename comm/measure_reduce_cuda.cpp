@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "kernels/base/cuda_check.hpp"
@@ -20,6 +19,8 @@ constexpr std::int64_t row_counts[] = {1, 4, 16, 64, 256, 1024, largest_rows};
 // A flag beside every word doubles the bytes: beyond this it cannot win.
 constexpr std::int64_t most_rows_by_words = 128;
 constexpr std::int64_t fewest_rows_in_two_shots = 16;
+// What takes so long at first is not measured again.
+constexpr double long_milliseconds = 50;
 
 std::vector<ReduceWay> ways_of(std::int64_t rows, int ranks) {
   std::vector<ReduceWay> ways = {ReduceWay::nccl, ReduceWay::one_shot};
@@ -85,17 +86,25 @@ double graph_microseconds(const Comm& comm, Stream stream, int calls, int rounds
   });
   const TimedEvent begin;
   const TimedEvent end;
-  float best_milliseconds = std::numeric_limits<float>::max();
-  for (int round = 0; round <= rounds; ++round) {  // the first one warms up
+  const auto replay = [&] {
     call();  // brings the ranks together: what follows begins at the same time on all GPUs
     begin.record(stream);
     graph.launch(stream);
     end.record(stream);
     synchronize(stream);
-    if (round > 0) best_milliseconds = std::min(best_milliseconds, end.milliseconds_since(begin));
+    return double{end.milliseconds_since(begin)};
+  };
+  const auto of_slowest_rank = [&](double milliseconds) {
+    const auto nanoseconds = static_cast<std::int64_t>(1e6 * milliseconds);
+    return 1e-6 * static_cast<double>(comm.all_reduce_max(nanoseconds));
+  };
+  double milliseconds = of_slowest_rank(replay());  // warms up
+  if (milliseconds < long_milliseconds) {
+    double best = replay();
+    for (int round = 1; round < rounds; ++round) best = std::min(best, replay());
+    milliseconds = of_slowest_rank(best);
   }
-  const auto nanoseconds = static_cast<std::int64_t>(best_milliseconds * 1e6F);
-  return static_cast<double>(comm.all_reduce_max(nanoseconds)) / 1000 / calls;
+  return 1000 * milliseconds / calls;
 }
 
 MeasuredReduce measure_reduce(const Comm& comm, Device device, const ReduceCalls& calls) {

@@ -9,6 +9,7 @@
 #include <set>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "comm/nccl_facts.hpp"
 #include "kernels/base/cuda_check.hpp"
@@ -79,8 +80,8 @@ class Watch {
 }  // namespace
 
 NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, int rank, int size, Device device,
-                                   double limit_seconds)
-    : exceptions_at_start_(std::uncaught_exceptions()) {
+                                   double limit_seconds, std::function<bool()> is_hopeless)
+    : is_hopeless_(std::move(is_hopeless)), exceptions_at_start_(std::uncaught_exceptions()) {
   use_device(device);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
@@ -99,6 +100,7 @@ NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, int rank, int size, D
           fmt::format("NCCL init: not connected after {} seconds (rank {} of {}, {})",
                       limit_seconds, rank, size, to_string(device)));
     }
+    abort_if_hopeless("init");
     std::this_thread::sleep_for(poll_interval);
   }
   if (state != ncclSuccess) {
@@ -134,7 +136,9 @@ void NcclCommunicator::settle(const char* operation, ncclResult_t result) {
   while (result == ncclInProgress && !failed_) {
     const ncclResult_t asked = ncclCommGetAsyncError(handle_, &result);
     if (asked != ncclSuccess) result = asked;
-    if (result == ncclInProgress) std::this_thread::yield();
+    if (result != ncclInProgress) break;
+    abort_if_hopeless(operation);
+    std::this_thread::yield();
   }
   if (failed_) throw_failed(operation);
   if (result != ncclSuccess) throw_nccl(operation, result, ncclGetLastError(handle_));
@@ -149,9 +153,16 @@ void NcclCommunicator::wait(const char* operation, Stream stream, double limit_s
       throw std::runtime_error(
           fmt::format("NCCL {}: nothing arrived within {} seconds", operation, limit_seconds));
     }
+    abort_if_hopeless(operation);
     std::this_thread::sleep_for(poll_interval);
   }
   cuda_check(state, operation);
+}
+
+void NcclCommunicator::abort_if_hopeless(const char* operation) {
+  if (!is_hopeless_ || !is_hopeless_()) return;
+  if (!failed_.exchange(true)) ncclCommAbort(handle_);
+  throw std::runtime_error(fmt::format("NCCL {}: another rank gave up", operation));
 }
 
 void NcclCommunicator::throw_failed(const char* operation) const {
@@ -167,8 +178,7 @@ bool NcclCommunicator::abort_if_broken() {
   if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress)) return false;
   fmt::print(stderr, "millrace: NCCL: {}: {}\n", ncclGetErrorString(state),
              ncclGetLastError(handle_));
-  failed_ = true;
-  ncclCommAbort(handle_);
+  if (!failed_.exchange(true)) ncclCommAbort(handle_);
   return true;
 }
 

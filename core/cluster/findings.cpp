@@ -13,7 +13,6 @@
 namespace millrace {
 namespace {
 
-constexpr int least_capability = 80;
 constexpr std::int64_t enough_shm_bytes = std::int64_t{1} << 30;
 constexpr std::int64_t enough_memlock_bytes = std::int64_t{64} << 30;
 constexpr double free_gpu_fraction = 0.9;
@@ -99,6 +98,10 @@ std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks) {
   return hosts;
 }
 
+std::string capability_text(int capability) {
+  return fmt::format("{}.{}", capability / 10, capability % 10);
+}
+
 std::string names_text(const std::vector<std::string>& hosts) {
   constexpr std::size_t most = 4;
   std::vector<std::string> names;
@@ -165,11 +168,10 @@ std::vector<Finding> compare_ranks(std::span<const RankFacts> ranks) {
     if (rank.device.is_cpu() || rank.gpu.compute_capability >= least_capability) continue;
     findings.push_back(
         {Severity::failure,
-         fmt::format("{} of host {} ({}) has compute capability {}.{}", to_string(rank.device),
-                     rank.host, rank.gpu.name, rank.gpu.compute_capability / 10,
-                     rank.gpu.compute_capability % 10),
-         fmt::format("{}.{} is the least that millrace has kernels for", least_capability / 10,
-                     least_capability % 10)});
+         fmt::format("{} of host {} ({}) has compute capability {}", to_string(rank.device),
+                     rank.host, rank.gpu.name, capability_text(rank.gpu.compute_capability)),
+         fmt::format("{} is the least that millrace has kernels for",
+                     capability_text(least_capability))});
   }
   const char* one_software = "put the same software on every host";
   compare(Severity::warning, "the NVIDIA drivers differ",

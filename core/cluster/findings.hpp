@@ -14,6 +14,11 @@
 
 namespace millrace {
 
+// 10 * major + minor: older GPUs lack what the kernels use.
+inline constexpr int least_capability = 80;
+// "8.0"
+std::string capability_text(int capability);
+
 enum class Severity { warning, failure };  // works badly, or may; cannot work
 
 struct Finding {

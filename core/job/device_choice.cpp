@@ -5,7 +5,7 @@
 #include <string>
 
 #include "comm/hosts.hpp"
-#include "kernels/base/device_facts.hpp"
+#include "core/cluster/findings.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -13,16 +13,16 @@ namespace {
 
 // Empty as well when the GPU does not answer: whoever uses it will say why, and the others must not
 // wait for this rank here.
-std::string uuid_of_only_gpu(int gpus) {
+std::string uuid_of_only_gpu(const GpuView& gpus) {
   try {
-    return gpus == 1 ? device_facts(Device::cuda(0)).uuid : "";
+    return gpus.count() == 1 ? gpus.facts(Device::cuda(0)).uuid : "";
   } catch (const std::exception&) {
     return "";
   }
 }
 
 // Slurm's --gpus-per-task=1 shows each rank one GPU, its own, as number 0. Collective over `node`.
-bool each_sees_its_own(const Comm& node, int gpus) {
+bool each_sees_its_own(const Comm& node, const GpuView& gpus) {
   const std::string mine = uuid_of_only_gpu(gpus);
   std::set<std::string> different;
   for (const Bytes& uuid : node.all_gather_bytes(as_bytes(mine))) {
@@ -33,9 +33,14 @@ bool each_sees_its_own(const Comm& node, int gpus) {
   return different.size() == static_cast<std::size_t>(node.size());
 }
 
-Device checked(Device gpu) {
-  if (device_is_supported(gpu)) return gpu;
-  const DeviceFacts facts = device_facts(gpu);
+Device checked(Device gpu, const GpuView& gpus) {
+  if (gpus.has_code_for(gpu)) return gpu;
+  const DeviceFacts facts = gpus.facts(gpu);
+  if (facts.compute_capability < least_capability) {
+    throw UserError("{} of host {}, a {}, has compute capability {}; {} is the least",
+                    to_string(gpu), host_name(), facts.name,
+                    capability_text(facts.compute_capability), capability_text(least_capability));
+  }
   throw UserError(
       "this build has no code for {} of host {}, a {}: configure with "
       "-DCMAKE_CUDA_ARCHITECTURES={}",
@@ -44,29 +49,29 @@ Device checked(Device gpu) {
 
 }  // namespace
 
-Device choose_device(DeviceChoice choice, const Comm& node) {
+Device choose_device(DeviceChoice choice, const Comm& node, const GpuView& gpus) {
   if (choice == DeviceChoice::cpu) {
     return Device::cpu();
   }
-  if (!cuda_is_built()) {
+  if (!gpus.cuda_is_built()) {
     if (choice == DeviceChoice::cuda) {
       throw UserError("--device: 'cuda' is not in this build (configure with -DMILLRACE_CUDA=ON)");
     }
     return Device::cpu();
   }
-  const int gpus = cuda_device_count();
   if (each_sees_its_own(node, gpus)) {
-    return checked(Device::cuda(0));
+    return checked(Device::cuda(0), gpus);
   }
-  if (gpus == 0 && choice == DeviceChoice::automatic) {
+  const int count = gpus.count();
+  if (count == 0 && choice == DeviceChoice::automatic) {
     return Device::cpu();
   }
-  if (gpus < node.size()) {
+  if (count < node.size()) {
     throw UserError("host {} has {} CUDA device{} for {} rank{}; start one rank per GPU",
-                    host_name(), gpus, gpus == 1 ? "" : "s", node.size(),
+                    host_name(), count, count == 1 ? "" : "s", node.size(),
                     node.size() == 1 ? "" : "s");
   }
-  return checked(Device::cuda(node.rank()));
+  return checked(Device::cuda(node.rank()), gpus);
 }
 
 }  // namespace millrace

@@ -66,15 +66,20 @@ void check_models(const Comm& world, const std::string& model) {
   RankFacts mine;
   mine.host = host_name();
   mine.model = model_facts_of_host(world, world.split_by_host(), model);
-  act_on(world, compare_ranks(gather_facts(world, mine)));
+  check_facts(world, mine);
+}
+
+std::vector<RankFacts> check_facts(const Comm& world, const RankFacts& mine) {
+  std::vector<RankFacts> ranks = gather_facts(world, mine);
+  act_on(world, compare_ranks(ranks));
+  return ranks;
 }
 
 std::vector<RankFacts> check_hosts(const Comm& world, Device device) {
   const Comm node = world.split_by_host();
   RankFacts mine = agree(world, [&] { return collect_facts(device); });
   meet_neighbours(mine, node);
-  std::vector<RankFacts> ranks = gather_facts(world, mine);
-  act_on(world, compare_ranks(ranks));
+  std::vector<RankFacts> ranks = check_facts(world, mine);
   for (const std::string& line : host_lines(ranks)) log_info("{}", line);
   return ranks;
 }

@@ -19,6 +19,10 @@ void check_programs(const Comm& world);
 // names the file and the hosts. Reads both ends of the model's files. Collective.
 void check_models(const Comm& world, const std::string& model);
 
+// Every rank's facts on rank 0. Throws a UserError on all ranks when they cannot work together;
+// logs what may be a trouble. Collective.
+std::vector<RankFacts> check_facts(const Comm& world, const RankFacts& mine);
+
 // Every rank's facts on rank 0, for the report; what the hosts are goes into the log. Throws a
 // UserError on all ranks when the devices differ or one is too old; logs what may be a trouble.
 // Collective.

@@ -1,5 +1,5 @@
-// What tests between GPUs start from: every rank with a GPU of its own, a stream there, and vectors
-// to and from its memory. They skip where there are fewer GPUs than ranks.
+// What tests between GPUs start from: every rank with its GPU (gpu_of_rank.hpp), a stream there,
+// and vectors to and from its memory.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,6 +9,7 @@
 
 #include "comm/environment.hpp"
 #include "kernels/base/tensor.hpp"
+#include "test/comm/gpu_of_rank.hpp"
 
 namespace millrace {
 
@@ -21,8 +22,8 @@ class GpuRanks : public ::testing::Test {
   static int rank() { return world().rank(); }
   static int ranks() { return world().size(); }
   static bool is_last() { return rank() == ranks() - 1; }
-  static Device device() { return Device::cuda(rank()); }
-  static bool have_gpus() { return cuda_device_count() >= ranks(); }
+  static Device device() { return gpu_of_rank(rank()); }
+  static bool have_gpus() { return have_gpus_for(ranks()); }
 
   // Lives as long as the process, as what tests leave on it may.
   static Stream stream() {

@@ -73,6 +73,21 @@ TEST(Agree, ABugStaysABugOnTheOtherRanks) {
   }
 }
 
+TEST(Agree, WhatTheUserCanMendComesBeforeWhatFollowedFromIt) {
+  const int culprit = world().size() - 1;
+  try {
+    agree(world(), [&] {
+      if (world().rank() == culprit) throw UserError("out of memory on cuda:{}", culprit);
+      throw std::runtime_error("the other side closed the connection");
+    });
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(),
+                ::testing::HasSubstr(fmt::format("out of memory on cuda:{}", culprit)));
+    EXPECT_EQ(dynamic_cast<const PeerError*>(&error) == nullptr, world().rank() == culprit);
+  }
+}
+
 TEST(Agree, TheCommunicatorWorksAfterAFailure) {
   EXPECT_ANY_THROW(agree(world(), [] { throw std::runtime_error("once"); }));
   EXPECT_EQ(world().all_reduce_sum(1), world().size());

@@ -2,12 +2,14 @@
 // values. Needs a GPU for every rank.
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <memory>
 #include <numeric>
 #include <vector>
 
 #include "comm/all_reduce_add_norm.hpp"
 #include "comm/comm_nccl.hpp"
+#include "kernels/base/buffer.hpp"
 #include "kernels/base/error.hpp"
 #include "test/comm/gpu_ranks.hpp"
 
@@ -19,11 +21,24 @@ class NcclTest : public GpuRanks {
   static Comm& bound() {
     if (!bound_) {
       bound_ = std::make_unique<Comm>(world().duplicate());
-      bound_->bind(device(), {.sums = true});
+      bound_->bind(device(), {.sums = true, .messages = true});
     }
     return *bound_;
   }
   static void TearDownTestSuite() { bound_.reset(); }
+
+  // All that this rank's GPU has left, but for less than 2 MiB.
+  static std::vector<Buffer> all_memory() {
+    std::vector<Buffer> memory;
+    for (std::size_t bytes = std::size_t{4} << 30; bytes >= std::size_t{2} << 20;) {
+      try {
+        memory.emplace_back(bytes, device());
+      } catch (const UserError&) {
+        bytes /= 2;
+      }
+    }
+    return memory;
+  }
 
   // Whole numbers, so that every order of summation gives the same float.
   static std::vector<float> numbers(std::size_t count, int rank) {
@@ -118,6 +133,23 @@ TEST(NcclArrival, NamesTheRanksThatDidNotCome) {
             ::testing::HasSubstr("rank " + missing + " of the " + std::to_string(comm.size()))));
   }
   comm.barrier();
+}
+
+// Nobody waits for the rank that has none, and all say what it was.
+TEST_F(NcclTest, AGpuWithoutMemoryEndsTheMakingOnAllRanks) {
+  if (ranks() == 1) GTEST_SKIP() << "one rank makes nothing";
+  if (ranks_per_gpu() > 1) GTEST_SKIP() << "the memory of a GPU of its own is filled";
+  const Comm comm = world().duplicate();
+  (void)stream();
+  const std::vector<Buffer> taken = is_last() ? all_memory() : std::vector<Buffer>();
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THAT(
+      [&] {
+        cuda::make_nccl_transport(comm, device(), {}, {.arrival_seconds = 60, .init_seconds = 120});
+      },
+      ::testing::ThrowsMessage<UserError>(::testing::HasSubstr("out of memory")));
+  const std::chrono::duration<double> taken_seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(taken_seconds.count(), 30);
 }
 
 TEST_F(NcclTest, SumsSayWhichWayTheyTake) {

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <regex>
 
 #include "kernels/base/buffer.hpp"
@@ -73,6 +75,30 @@ TEST_F(OnGpu, AGpuThatIsFullIsAnErrorThatSaysSo) {
     EXPECT_THAT(outcome.complaints(),
                 ElementsAre(::testing::AnyOf(HasSubstr("out of memory on cuda:0"),
                                              HasSubstr("has room for"))));
+  }
+}
+
+// Whichever call it is that gets no memory: the library's context, NCCL, a product's workspace, the
+// cache. Of two ranks the last one's GPU is full, and the other must not wait for it.
+TEST_F(OnGpu, MemoryThatEndsAnywhereInTheStartIsAnErrorThatSaysSo) {
+  const int ranks = std::min(2, cuda_device_count());
+  const Device gpu = Device::cuda(ranks - 1);
+  const std::int64_t free = free_device_memory_bytes(gpu);
+  bool has_room = false;
+  for (const std::int64_t left_mib : {250, 550, 750, 1000, 1400, 2000, 2800}) {
+    if (has_room) break;
+    SCOPED_TRACE(std::to_string(left_mib) + " MiB left");
+    const Buffer taken(static_cast<std::size_t>(free - (left_mib << 20)), gpu);
+    const Outcome outcome = run(job(ranks, {"-tp", std::to_string(ranks)}));
+    std::printf("%lld MiB left: exit code %d after %.1f s: %s\n", static_cast<long long>(left_mib),
+                outcome.exit_code, outcome.seconds,
+                outcome.complaints().empty() ? "" : outcome.complaints().front().c_str());
+    has_room = outcome.exit_code == 0;
+    if (has_room) continue;
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.errors;
+    EXPECT_LT(outcome.seconds, 40);
+    EXPECT_THAT(outcome.complaints(), ElementsAre(::testing::AnyOf(HasSubstr("out of memory"),
+                                                                   HasSubstr("has room for"))));
   }
 }
 

@@ -6,6 +6,10 @@
 #include <cmath>
 #include <fstream>
 
+#include "core/model/model_folder.hpp"
+#include "core/model/partition.hpp"
+#include "kernels/base/error.hpp"
+
 namespace millrace::test {
 
 namespace {
@@ -36,6 +40,23 @@ FixtureReference::FixtureReference(const std::string& model)
     : folder_(std::filesystem::path(MILLRACE_TEST_DATA) / "models" / model) {
   std::ifstream file(folder_ / "reference.json");
   reference_ = nlohmann::json::parse(file);
+}
+
+std::vector<GridShape> FixtureReference::grids(int ranks) const {
+  const ModelSpec spec = describe_model(find_model(folder_.string())).spec;
+  std::vector<GridShape> shapes;
+  for (int data = 1; data <= ranks; ++data) {
+    for (int pipeline = 1; data * pipeline <= ranks; ++pipeline) {
+      const GridShape shape{.data = data, .pipeline = pipeline, .tensor = ranks / data / pipeline};
+      if (shape.ranks() != ranks) continue;
+      try {
+        check_partition(spec, shape);
+        shapes.push_back(shape);
+      } catch (const UserError&) {
+      }
+    }
+  }
+  return shapes;
 }
 
 std::vector<Request> FixtureReference::greedy() const {

@@ -28,6 +28,9 @@ class FixtureReference {
 
   const std::filesystem::path& folder() const { return folder_; }
 
+  // Every grid of so many ranks that can hold the model.
+  std::vector<GridShape> grids(int ranks) const;
+
   // Every prompt, greedy, as many tokens as were recorded, top 5 log-probabilities.
   std::vector<Request> greedy() const;
   // The leaders hold these results: expects the recorded tokens, and log-probabilities within

@@ -14,12 +14,12 @@ namespace {
 // Gives the requests a few at a time, as a reader would that is no faster than the engine.
 class ListSource : public RequestSource {
  public:
-  ListSource(std::vector<Request> requests, bool endless)
-      : requests_(std::move(requests)), endless_(endless) {}
+  ListSource(std::vector<Request> requests, std::size_t at_a_time, bool endless)
+      : requests_(std::move(requests)), at_a_time_(at_a_time), endless_(endless) {}
 
   bool take(std::vector<Request>& out, std::size_t limit) override {
     if (next_ == requests_.size()) return endless_;
-    for (std::size_t n = std::min<std::size_t>(limit, 3); n > 0 && next_ < requests_.size(); --n) {
+    for (std::size_t n = std::min(limit, at_a_time_); n > 0 && next_ < requests_.size(); --n) {
       out.push_back(requests_[next_++]);
     }
     return true;
@@ -32,6 +32,7 @@ class ListSource : public RequestSource {
 
  private:
   std::vector<Request> requests_;
+  std::size_t at_a_time_;
   bool endless_;
   std::size_t next_ = 0;
 };
@@ -44,9 +45,10 @@ class ListSink : public ResultSink {
 
 EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& checkpoint,
               const EngineOptions& options, const std::vector<Request>& requests) {
-  Grid grid(world, options.grid);
-  const Device device = options.on_gpus ? Device::cuda(world.rank()) : Device::cpu();
-  grid.bind(device);
+  std::optional<Grid> made;
+  const Device device = options.device;
+  if (options.bound_grid == nullptr) made.emplace(world, options.grid).bind(device);
+  const Grid& grid = made ? *made : *options.bound_grid;
   const DType dtype = options.dtype.value_or(model.spec.dtype);
   const RankSlices slices = partition(model.spec, options.grid, grid.coordinates());
   const OwnedStream loading(device);
@@ -58,7 +60,7 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
     const auto replica = static_cast<int>(i) % options.grid.data;
     if (replica == grid.coordinates().data) mine.push_back(requests[i]);
   }
-  ListSource source(std::move(mine), options.endless);
+  ListSource source(std::move(mine), options.requests_at_a_time, options.endless);
   ListSink sink;
   EngineRun result;
   result.is_leader = grid.is_leader();
@@ -70,7 +72,7 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
   parameters.num_blocks = options.num_blocks;
   parameters.memory_bytes = device_memory_bytes(device) / 2;
   parameters.device = device;
-  parameters.activation_dtype = options.on_gpus ? dtype : DType::f32;
+  parameters.activation_dtype = device.is_cuda() ? dtype : DType::f32;
   parameters.cache_dtype = options.cache_dtype.value_or(parameters.activation_dtype);
   StepTrace trace(device);
   parameters.trace = &trace;

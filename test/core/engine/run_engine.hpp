@@ -20,13 +20,15 @@ struct EngineOptions {
   std::optional<std::int64_t> num_blocks = 256;  // not set: measured (on GPUs)
   bool forecast = true;                          // of the cache's use at admission
   std::uint64_t seed = 0;
-  std::optional<DType> dtype = {};        // of the weights; the checkpoint's own
-  bool on_gpus = false;                   // rank r on GPU r, activations in the weights' dtype
+  std::optional<DType> dtype = {};   // of the weights; the checkpoint's own
+  Device device = {};                // on a GPU, activations are in the weights' dtype
+  const Grid* bound_grid = nullptr;  // of shape `grid`, bound to `device`; null: made for the run
   std::optional<DType> cache_dtype = {};  // the activations'
   const Tokenizer* tokenizer = nullptr;
   StopRequest* stop = nullptr;
   std::function<void(const ReplicaProgress&)> on_step = {};  // on leaders
-  bool endless = false;  // the source never says that it is exhausted
+  std::size_t requests_at_a_time = 3;                        // that the source gives
+  bool endless = false;                                      // it never says that it is exhausted
 };
 
 struct EngineRun {

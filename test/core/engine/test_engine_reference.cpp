@@ -19,21 +19,16 @@ const Comm& world() {
   return environment.world();
 }
 
-std::vector<GridShape> grids() {
-  std::vector<GridShape> shapes;
-  for (int tensor = 1; tensor <= 4; ++tensor) {
-    for (int pipeline = 1; pipeline <= 3; ++pipeline) {
-      if (tensor * pipeline == world().size()) {
-        shapes.push_back({.data = 1, .pipeline = pipeline, .tensor = tensor});
-      }
-    }
-  }
-  return shapes;
-}
-
 class FixtureModel : public testing::TestWithParam<const char*> {
  protected:
   FixtureReference reference_{GetParam()};
+
+  // Of one replica.
+  std::vector<GridShape> grids() const {
+    std::vector<GridShape> shapes = reference_.grids(world().size());
+    std::erase_if(shapes, [](const GridShape& shape) { return shape.data > 1; });
+    return shapes;
+  }
 
   void expect_reference(const EngineRun& run) const {
     if (world().rank() != 0) return;
