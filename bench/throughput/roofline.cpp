@@ -5,6 +5,14 @@
 #include "core/model/memory.hpp"
 
 namespace millrace::bench {
+namespace {
+
+// Of the layers.
+double matmul_flops(double tokens, double samples, const ModelCost& cost) {
+  return tokens * cost.flops_per_token + samples * cost.last_flops_per_sample;
+}
+
+}  // namespace
 
 ModelCost cost_of(const ModelSpec& spec, double held_bytes, DType dtype, DType cache_dtype) {
   ModelCost cost;
@@ -13,7 +21,13 @@ ModelCost cost_of(const ModelSpec& spec, double held_bytes, DType dtype, DType c
       held_bytes - (spec.tied_embeddings ? 0 : table * static_cast<double>(size_of(dtype)));
   cost.head_flops_per_sample = 2 * table;
   const auto hidden = static_cast<double>(spec.hidden_size);
-  cost.flops_per_token = 2 * static_cast<double>(layer_matrix_elements(spec));
+  const LayerSpec& last = spec.layers.back();
+  cost.last_flops_per_sample =
+      2 * hidden *
+      (static_cast<double>(last.attention.heads) * last.attention.head_dim +
+       (last.mlp.gated ? 3 : 2) * static_cast<double>(last.mlp.intermediate_size));
+  cost.flops_per_token =
+      2 * static_cast<double>(layer_matrix_elements(spec)) - cost.last_flops_per_sample;
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& attention = layer.attention;
     const double q = static_cast<double>(attention.heads) * attention.head_dim;
@@ -30,8 +44,9 @@ ModelCost cost_of(const ModelSpec& spec, double held_bytes, DType dtype, DType c
 
 double roofline_seconds(const StepRecord& step, const ModelCost& cost, const Ceilings& ceilings) {
   const double weights = cost.weight_bytes / ceilings.copy_bytes_per_second;
-  const double matmul = step.tokens * cost.flops_per_token / ceilings.matmul_flops_per_second +
-                        step.samples * cost.head_flops_per_sample / ceilings.head_flops_per_second;
+  const double matmul =
+      matmul_flops(step.tokens, step.samples, cost) / ceilings.matmul_flops_per_second +
+      step.samples * cost.head_flops_per_sample / ceilings.head_flops_per_second;
   return std::max(weights, matmul) +
          static_cast<double>(step.decode_keys) * cost.bytes_per_key /
              ceilings.copy_bytes_per_second +
@@ -65,7 +80,7 @@ double ideal_seconds(const Workload& workload, const ScheduleLimits& limits, con
        std::max(1.0, static_cast<double>(limits.cache_tokens) / mean_length)});
   const double steps = std::max(longest, decodes / running);
   const double weights = steps * cost.weight_bytes / ceilings.copy_bytes_per_second;
-  const double matmul = tokens * cost.flops_per_token / ceilings.matmul_flops_per_second +
+  const double matmul = matmul_flops(tokens, samples, cost) / ceilings.matmul_flops_per_second +
                         samples * cost.head_flops_per_sample / ceilings.head_flops_per_second;
   return std::max(weights, matmul) + keys * cost.bytes_per_key / ceilings.copy_bytes_per_second +
          pairs * cost.attention_flops_per_pair / ceilings.head_flops_per_second;

@@ -3,11 +3,11 @@
 //   max(weight bytes / bandwidth, matmul flops / rate) + KV bytes / bandwidth
 //     + prompt attention flops / rate
 //
-// summed over the steps. The rate is that of the dtype that is multiplied: the output head and
-// attention stay in the activations' where the layers are fp8. Weights are read once a step; the KV
-// bytes are the keys and values that decode tokens read; norms, activations and sampling cost
-// nothing. A replica of several ranks counts as one device of their ceilings together. Sliding
-// windows are not taken off.
+// summed over the steps. Behind the last layer's attention only rows that draw a token count. The
+// rate is that of the dtype that is multiplied: the output head and attention stay in the
+// activations' where the layers are fp8. Weights are read once a step; the KV bytes are the keys
+// and values that decode tokens read; norms, activations and sampling cost nothing. A replica of
+// several ranks counts as one device of their ceilings together. Sliding windows are not taken off.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ namespace millrace::bench {
 // Of a whole model.
 struct ModelCost {
   double weight_bytes = 0;              // that a step multiplies with: all but the input embedding
-  double flops_per_token = 0;           // of the layers' matrices
+  double flops_per_token = 0;           // of the layers' matrices that all tokens run through
+  double last_flops_per_sample = 0;     // of what lies behind the last layer's attention
   double head_flops_per_sample = 0;     // of the output head
   double bytes_per_key = 0;             // keys and values of one position, over all layers
   double attention_flops_per_pair = 0;  // of one query and one key, over all layers and heads

@@ -120,7 +120,7 @@ void Executor::run_ops(bool with_logits, Stream stream) {
   transformer_.run_layers(
       batch_, *cache_, [this] { send_.done(); }, stream);
   if (with_logits && grid_.is_last_stage()) {
-    logits_ = transformer_.logits(batch_.logits_rows(), stream);
+    logits_ = transformer_.logits(batch_, 0, batch_.logits_rows().size(0), stream);
   }
 }
 
@@ -133,9 +133,8 @@ void Executor::sample(const BatchPlan& plan, Stream stream) {
     sampler_->prepare(std::span(plan.samples)
                           .subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)),
                       stream);
-    const TensorView logits =
-        logits_.empty() ? transformer_.logits(batch_.logits_rows().slice(0, begin, rows), stream)
-                        : logits_.slice(0, begin, rows);
+    const TensorView logits = logits_.empty() ? transformer_.logits(batch_, begin, rows, stream)
+                                              : logits_.slice(0, begin, rows);
     sampler_->draw(logits, stream);
     keep_tokens(latest_tokens_, sampler_->tokens(), batch_.sample_slots().slice(0, begin, rows),
                 stream);

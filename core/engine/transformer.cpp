@@ -67,62 +67,107 @@ void Transformer::embed(const DeviceBatch& batch, Stream stream) {
   }
 }
 
+struct Transformer::Rows {
+  TensorView x;           // the residual stream
+  TensorView normalised;  // of a norm before a product
+  TensorView update;      // what attention or MLP adds to x
+  SumInParts sums;
+  bool y_is_ready = false;  // attention_norm(x), done with the sum at the end of the layer before
+};
+
+Transformer::Rows Transformer::rows_of_step(std::int64_t count, Stream stream) const {
+  const TensorView update = rows_of(update_, count, spec_.hidden_size);
+  return {hidden(count), rows_of(normalised_, count, spec_.hidden_size), update,
+          SumInParts(tensor_, update, stream)};
+}
+
+// Norm before: x += attention(norm(x)); x += mlp(norm(x)).
+// After:       x = norm(x + attention(x)); x = norm(x + mlp(x)).
 void Transformer::run_layers(const DeviceBatch& batch, const KvCache& cache,
                              const std::function<void()>& between_layers, Stream stream) {
-  const std::int64_t tokens = batch.num_tokens();
-  const TensorView x = hidden(tokens);
-  const TensorView normalised = rows_of(normalised_, tokens, spec_.hidden_size);
-  const TensorView update = rows_of(update_, tokens, spec_.hidden_size);
-  const std::size_t layers = weights_.layers.size();
-  SumInParts sums(tensor_, update, stream);
-
-  bool y_is_ready = false;  // attention_norm(x), done with the sum at the end of the layer before
-  for (std::size_t i = 0; i < layers; ++i) {
-    const LayerWeights& w = weights_.layers[i];
-    const bool norm_before = layer_spec(i).norm_before;
-    // Norm before: x += attention(norm(x)); x += mlp(norm(x)).
-    // After:       x = norm(x + attention(x)); x = norm(x + mlp(x)).
-    const TensorView qkv = rows_of(wide_, tokens, qkv_shape(i).width());
-    for (const auto& part : sums.parts()) {
-      sums.wait_for(part, stream);
-      LinearInput y = norm_before ? input_of(w.qkv, part.of(normalised))
-                                  : quantized_for(w.qkv, part.of(x), stream);
-      if (norm_before && !y_is_ready) norm(y, part.of(x), w.attention_norm, stream);
-      linear(part.of(qkv), y, w.qkv, w.qkv_bias, false, stream);
-    }
-    const TensorView context = attention(qkv, i, batch, cache, stream);
-    for (const auto& part : sums.parts()) {
-      const TensorView out = part.of(update);
-      linear(out, quantized_for(w.o, part.of(context), stream), w.o, w.o_bias, false, stream);
-      if (norm_before) {
-        const LinearInput y = input_of(w.up, part.of(normalised));
-        sums.add(part, y, part.of(x), out, w.mlp_norm, stream);
-      } else {
-        sums.add(part, part.of(x), part.of(x), out, w.attention_norm, stream);
-      }
-    }
-    y_is_ready = norm_before && i + 1 < layers && layer_spec(i + 1).norm_before;
-    for (const auto& part : sums.parts()) {
-      sums.wait_for(part, stream);
-      const TensorView out = part.of(update);
-      mlp(out,
-          norm_before ? input_of(w.up, part.of(normalised))
-                      : quantized_for(w.up, part.of(x), stream),
-          i, stream);
-      if (y_is_ready) {
-        const LayerWeights& next = weights_.layers[i + 1];
-        const LinearInput y = input_of(next.qkv, part.of(normalised));
-        sums.add(part, y, part.of(x), out, next.attention_norm, stream);
-      } else if (norm_before) {
-        tensor_.all_reduce_sum(out, stream);
-        add(part.of(x), out, stream);
-      } else {
-        sums.add(part, part.of(x), part.of(x), out, w.mlp_norm, stream);
-      }
+  Rows rows = rows_of_step(batch.num_tokens(), stream);
+  for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
+    const TensorView context = run_attention(rows, i, batch, cache, stream);
+    const TensorView& drawing = batch.logits_rows();
+    if (!is_last_of_model(i) || drawing.size(0) == batch.num_tokens()) {
+      run_rest(rows, i, context, stream);
+    } else if (!drawing.empty()) {
+      const TensorView kept = keep_drawing_rows(context, drawing, stream);
+      Rows few = rows_of_step(drawing.size(0), stream);
+      run_rest(few, i, kept, stream);
+      for (const auto& part : few.sums.parts()) few.sums.wait_for(part, stream);
     }
     between_layers();
   }
-  for (const auto& part : sums.parts()) sums.wait_for(part, stream);
+  for (const auto& part : rows.sums.parts()) rows.sums.wait_for(part, stream);
+}
+
+TensorView Transformer::run_attention(Rows& rows, std::size_t i, const DeviceBatch& batch,
+                                      const KvCache& cache, Stream stream) const {
+  const LayerWeights& w = weights_.layers[i];
+  const bool norm_before = layer_spec(i).norm_before;
+  const TensorView qkv = rows_of(wide_, rows.x.size(0), qkv_shape(i).width());
+  for (const auto& part : rows.sums.parts()) {
+    rows.sums.wait_for(part, stream);
+    LinearInput y = norm_before ? input_of(w.qkv, part.of(rows.normalised))
+                                : quantized_for(w.qkv, part.of(rows.x), stream);
+    if (norm_before && !rows.y_is_ready) norm(y, part.of(rows.x), w.attention_norm, stream);
+    linear(part.of(qkv), y, w.qkv, w.qkv_bias, false, stream);
+  }
+  return attention(qkv, i, batch, cache, stream);
+}
+
+void Transformer::run_rest(Rows& rows, std::size_t i, const TensorView& context,
+                           Stream stream) const {
+  const LayerWeights& w = weights_.layers[i];
+  const bool norm_before = layer_spec(i).norm_before;
+  const TensorView& x = rows.x;
+  SumInParts& sums = rows.sums;
+  for (const auto& part : sums.parts()) {
+    const TensorView out = part.of(rows.update);
+    linear(out, quantized_for(w.o, part.of(context), stream), w.o, w.o_bias, false, stream);
+    if (norm_before) {
+      const LinearInput y = input_of(w.up, part.of(rows.normalised));
+      sums.add(part, y, part.of(x), out, w.mlp_norm, stream);
+    } else {
+      sums.add(part, part.of(x), part.of(x), out, w.attention_norm, stream);
+    }
+  }
+  rows.y_is_ready = norm_before && i + 1 < weights_.layers.size() && layer_spec(i + 1).norm_before;
+  for (const auto& part : sums.parts()) {
+    sums.wait_for(part, stream);
+    const TensorView out = part.of(rows.update);
+    mlp(out,
+        norm_before ? input_of(w.up, part.of(rows.normalised))
+                    : quantized_for(w.up, part.of(x), stream),
+        i, stream);
+    if (rows.y_is_ready) {
+      const LayerWeights& next = weights_.layers[i + 1];
+      const LinearInput y = input_of(next.qkv, part.of(rows.normalised));
+      sums.add(part, y, part.of(x), out, next.attention_norm, stream);
+    } else if (norm_before) {
+      tensor_.all_reduce_sum(out, stream);
+      add(part.of(x), out, stream);
+    } else {
+      sums.add(part, part.of(x), part.of(x), out, w.mlp_norm, stream);
+    }
+  }
+}
+
+bool Transformer::is_last_of_model(std::size_t i) const {
+  return slices_.has_head && i + 1 == weights_.layers.size();
+}
+
+TensorView Transformer::keep_drawing_rows(const TensorView& context, const TensorView& drawing,
+                                          Stream stream) const {
+  const std::int64_t tokens = context.size(0);
+  const std::int64_t count = drawing.size(0);
+  const TensorView kept = rows_of(wide_, count, context.size(1));  // attention has read qkv
+  gather_rows(kept, context, drawing, stream);
+  const TensorView x = rows_of(normalised_, count, spec_.hidden_size);
+  gather_rows(x, hidden(tokens), drawing, stream);
+  copy(hidden(count), x, stream);
+  return kept;
 }
 
 LinearInput Transformer::input_of(const LinearWeight& w, const TensorView& plain) const {
@@ -186,18 +231,26 @@ void Transformer::mlp(const TensorView& out, const LinearInput& in, std::size_t 
   linear(out, activated, w.down, w.down_bias, false, stream);
 }
 
-TensorView Transformer::logits(const TensorView& rows, Stream stream) {
-  const std::int64_t n = rows.size(0);
-  TensorView x = rows_of(head_rows_, n, spec_.hidden_size);
-  gather_rows(x, hidden_->reshape({hidden_->numel() / spec_.hidden_size, spec_.hidden_size}), rows,
-              stream);
-  if (spec_.final_norm) norm(x, x, weights_.final_norm, stream);
+TensorView Transformer::logits(const DeviceBatch& batch, std::int64_t begin, std::int64_t count,
+                               Stream stream) {
+  const TensorView drawing = batch.logits_rows();
+  const bool at_the_front = drawing.size(0) < batch.num_tokens();
+  TensorView x = rows_of(head_rows_, count, spec_.hidden_size);
+  const TensorView from = at_the_front ? hidden(drawing.size(0)).slice(0, begin, count) : x;
+  if (!at_the_front) {
+    gather_rows(x, hidden(batch.num_tokens()), drawing.slice(0, begin, count), stream);
+  }
+  if (spec_.final_norm) {
+    norm(x, from, weights_.final_norm, stream);
+  } else {
+    x = from;
+  }
   if (spec_.has_projections()) {
-    const TensorView projected = rows_of(projected_, n, spec_.embedding_size);
+    const TensorView projected = rows_of(projected_, count, spec_.embedding_size);
     linear(projected, x, weights_.project_out, {}, false, stream);
     x = projected;
   }
-  const TensorView logits = logits_of(n);
+  const TensorView logits = logits_of(count);
   linear(logits, x, weights_.lm_head(), {}, false, stream);
   if (spec_.logits_scale != 1.0F || spec_.logits_softcap > 0) {
     scale_softcap(logits, spec_.logits_scale, spec_.logits_softcap, stream);

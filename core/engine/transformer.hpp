@@ -36,15 +36,19 @@ class Transformer {
   // First stage: token and position embeddings into hidden().
   void embed(const DeviceBatch& batch, Stream stream);
 
-  // This stage's layers, in place on hidden(); their keys and values go into the cache.
+  // This stage's layers, in place on hidden(); their keys and values go into the cache. Behind the
+  // model's last attention only rows that draw a token are gone on with: when others were there,
+  // hidden() then begins with these, and the rest means nothing.
   // `between_layers` is called on the host after each layer is enqueued.
   void run_layers(const DeviceBatch& batch, const KvCache& cache,
                   const std::function<void()>& between_layers, Stream stream);
 
-  // Last stage: the final norm and the output head over the given rows of hidden(). `rows` [n] i32;
-  // returns [n, vocab_padded] f32, valid until the next call: this rank's part of the vocabulary,
-  // of which the first vocab.count columns mean something.
-  TensorView logits(const TensorView& rows, Stream stream);
+  // Last stage, after run_layers(): the final norm and the output head over `count` of the rows
+  // that draw, from the `begin`-th on. Returns [count, vocab_padded] f32, valid until the next
+  // call: this rank's part of the vocabulary, of which the first vocab.count columns mean
+  // something.
+  TensorView logits(const DeviceBatch& batch, std::int64_t begin, std::int64_t count,
+                    Stream stream);
 
   // Where logits() of n rows leaves them.
   TensorView logits_of(std::int64_t rows) const;
@@ -53,6 +57,21 @@ class Transformer {
   std::int64_t activation_bytes() const;
 
  private:
+  // What a layer works on, and the sums of it that are under way.
+  struct Rows;
+
+  Rows rows_of_step(std::int64_t count, Stream stream) const;
+  // Of layer `i`: from the residual stream to what attention leaves, whose keys and values are in
+  // the cache; the output product and what follows.
+  TensorView run_attention(Rows& rows, std::size_t i, const DeviceBatch& batch,
+                           const KvCache& cache, Stream stream) const;
+  void run_rest(Rows& rows, std::size_t i, const TensorView& context, Stream stream) const;
+  // The rows that draw, brought to the front of hidden(); answers theirs of `context`.
+  TensorView keep_drawing_rows(const TensorView& context, const TensorView& drawing,
+                               Stream stream) const;
+  // Whether rows that draw nothing end at layer `i`.
+  bool is_last_of_model(std::size_t i) const;
+
   // Writes the cache; answers attention's output per head, before the output product.
   TensorView attention(const TensorView& qkv, std::size_t layer, const DeviceBatch& batch,
                        const KvCache& cache, Stream stream) const;

@@ -25,7 +25,9 @@ ModelSpec small_model() {
 TEST(ModelCost, CountsTheMatricesOfEveryLayerTheHeadAndTheKeys) {
   const ModelCost cost = cost_of(small_model(), 50'000, DType::bf16, DType::fp8_e4m3);
   // A layer: 24 * (32 + 16 + 16) + 32 * 24 + 3 * 24 * 40 = 5,184 weights, 2 flops each.
-  EXPECT_EQ(cost.flops_per_token, 2 * 2 * 5'184);
+  // The last one's output product and MLP, 32 * 24 + 3 * 24 * 40 = 3,648, are for rows that draw.
+  EXPECT_EQ(cost.last_flops_per_sample, 2 * 3'648);
+  EXPECT_EQ(cost.flops_per_token, 2 * (2 * 5'184 - 3'648));
   EXPECT_EQ(cost.head_flops_per_sample, 2 * 24 * 100);
   EXPECT_EQ(cost.weight_bytes, 50'000 - 2 * 2'400);  // the input embedding is not multiplied with
   EXPECT_EQ(cost.bytes_per_key, 2 * 2 * 16);
@@ -40,6 +42,7 @@ TEST(ModelCost, ATiedTableIsReadAsTheHead) {
 
 constexpr ModelCost cost{.weight_bytes = 1000,
                          .flops_per_token = 10,
+                         .last_flops_per_sample = 2,
                          .head_flops_per_sample = 5,
                          .bytes_per_key = 4,
                          .attention_flops_per_pair = 2};
@@ -47,14 +50,14 @@ constexpr Ceilings ceilings{
     .copy_bytes_per_second = 100, .matmul_flops_per_second = 50, .head_flops_per_second = 25};
 
 TEST(Roofline, AStepIsBoundByItsWeightsOrByItsProducts) {
-  // 2 tokens: weights 10 s, products 0.6 s, keys 50 * 4 / 100 = 2 s.
+  // 2 tokens: weights 10 s, products 0.64 s, keys 50 * 4 / 100 = 2 s.
   const StepRecord decode{.tokens = 2, .samples = 1, .decode_sequences = 2, .decode_keys = 50};
   EXPECT_DOUBLE_EQ(roofline_seconds(decode, cost, ceilings), 12);
-  // 100 tokens: products 1,000 / 50 + 5 / 25 = 20.2 s, pairs 5,050 * 2 / 25 = 404 s.
+  // 100 tokens: products (1,000 + 2) / 50 + 5 / 25 = 20.24 s, pairs 5,050 * 2 / 25 = 404 s.
   const StepRecord prompt{.tokens = 100, .samples = 1, .prompt_pairs = 5'050};
-  EXPECT_DOUBLE_EQ(roofline_seconds(prompt, cost, ceilings), 424.2);
+  EXPECT_DOUBLE_EQ(roofline_seconds(prompt, cost, ceilings), 424.24);
   const StepRecord both[] = {decode, prompt};
-  EXPECT_DOUBLE_EQ(roofline_seconds(both, cost, ceilings), 436.2);
+  EXPECT_DOUBLE_EQ(roofline_seconds(both, cost, ceilings), 436.24);
 }
 
 TEST(Roofline, TheIdealScheduleKeepsTheCacheFull) {
@@ -62,7 +65,7 @@ TEST(Roofline, TheIdealScheduleKeepsTheCacheFull) {
   const Workload workload = parse_workload("3/2x4");
   // Room for two at a time: 4 decode tokens in 2 steps; the largest output asks for 2 as well.
   const double weights = 2 * 10;
-  const double products = 4 * 4 * 10 / 50.0 + 8 * 5 / 25.0;
+  const double products = (4 * 4 * 10 + 8 * 2) / 50.0 + 8 * 5 / 25.0;
   const double rest = 4 * 4 * 4 / 100.0 + 4 * 6 * 2 / 25.0;
   EXPECT_DOUBLE_EQ(ideal_seconds(workload, {.max_num_seqs = 8, .cache_tokens = 8}, cost, ceilings),
                    std::max(weights, products) + rest);
