@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "kernels/base/cuda_check.hpp"
@@ -19,8 +20,8 @@ constexpr std::int64_t row_counts[] = {1, 4, 16, 64, 256, 1024, largest_rows};
 // A flag beside every word doubles the bytes: beyond this it cannot win.
 constexpr std::int64_t most_rows_by_words = 128;
 constexpr std::int64_t fewest_rows_in_two_shots = 16;
-// What takes so long at first is not measured again.
-constexpr double long_milliseconds = 50;
+// A call that takes so long is measured by itself: what its launch takes no longer matters.
+constexpr double long_milliseconds = 2;
 
 std::vector<ReduceWay> ways_of(std::int64_t rows, int ranks) {
   std::vector<ReduceWay> ways = {ReduceWay::nccl, ReduceWay::one_shot};
@@ -79,17 +80,12 @@ class TimedEvent {
 
 double graph_microseconds(const Comm& comm, Stream stream, int calls, int rounds,
                           const std::function<void()>& call) {
-  call();  // what a call sets up when it is the first cannot be recorded
-  synchronize(stream);
-  const Graph graph = Graph::record(stream, [&] {
-    for (int i = 0; i < calls; ++i) call();
-  });
   const TimedEvent begin;
   const TimedEvent end;
-  const auto replay = [&] {
+  const auto milliseconds_of = [&](const auto& run) {
     call();  // brings the ranks together: what follows begins at the same time on all GPUs
     begin.record(stream);
-    graph.launch(stream);
+    run();
     end.record(stream);
     synchronize(stream);
     return double{end.milliseconds_since(begin)};
@@ -98,13 +94,18 @@ double graph_microseconds(const Comm& comm, Stream stream, int calls, int rounds
     const auto nanoseconds = static_cast<std::int64_t>(1e6 * milliseconds);
     return 1e-6 * static_cast<double>(comm.all_reduce_max(nanoseconds));
   };
-  double milliseconds = of_slowest_rank(replay());  // warms up
-  if (milliseconds < long_milliseconds) {
-    double best = replay();
-    for (int round = 1; round < rounds; ++round) best = std::min(best, replay());
-    milliseconds = of_slowest_rank(best);
+  call();  // what a call sets up when it is the first cannot be recorded
+  const double single = of_slowest_rank(milliseconds_of(call));
+  if (single > long_milliseconds) return 1000 * single;
+  const Graph graph = Graph::record(stream, [&] {
+    for (int i = 0; i < calls; ++i) call();
+  });
+  double best = std::numeric_limits<double>::max();
+  for (int round = 0; round <= rounds; ++round) {  // the first one warms up
+    const double milliseconds = milliseconds_of([&] { graph.launch(stream); });
+    if (round > 0) best = std::min(best, milliseconds);
   }
-  return 1000 * milliseconds / calls;
+  return 1000 * of_slowest_rank(best) / calls;
 }
 
 MeasuredReduce measure_reduce(const Comm& comm, Device device, const ReduceCalls& calls) {

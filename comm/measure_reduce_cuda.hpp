@@ -29,8 +29,8 @@ struct MeasuredReduce {
 MeasuredReduce measure_reduce(const Comm& comm, Device device, const ReduceCalls& calls);
 
 // Microseconds of one call when calls follow each other in a graph, on the slowest rank: the
-// smallest of `rounds` replays of `calls` calls after the first, or that one if it takes long.
-// Collective.
+// smallest of `rounds` replays of `calls` calls; of a call that takes milliseconds, that of one by
+// itself. Collective.
 double graph_microseconds(const Comm& comm, Stream stream, int calls, int rounds,
                           const std::function<void()>& call);
 
