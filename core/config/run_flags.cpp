@@ -218,7 +218,7 @@ std::vector<Flag> log_flags(LogConfig& config) {
        },
        Change::free},
       {group, "log-level", "", Kind::value, "debug|info|warning|error", "info",
-       "Least important message to show.",
+       "Least important message to show; progress lines are info.",
        [&config](const FlagValue& value) {
          config.level = static_cast<LogLevel>(value.word({"debug", "info", "warning", "error"}));
        },

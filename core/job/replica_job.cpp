@@ -186,8 +186,10 @@ ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankMode
   const double started_seconds = clock.seconds();
   if (grid.is_leader()) {
     feed->start();
+    const bool shows_progress = config.log.level <= LogLevel::info;
     const ProgressBoard board(grid.leaders(), journal.work_bytes,
-                              config.log.progress_interval_seconds, clock, [&] {
+                              shows_progress ? config.log.progress_interval_seconds : 0, clock,
+                              [&] {
                                 ProgressCounters now = counters.counters();
                                 now.bytes_read = feed->reader().bytes_read();
                                 now.lines_read = feed->reader().lines_read();

@@ -23,6 +23,7 @@ std::vector<fs::path> gguf_files(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     if (entry.path().extension() == ".gguf") files.push_back(entry.path());
   }
+  if (error) throw UserError("{}: {}", folder.string(), error.message());
   std::sort(files.begin(), files.end());
   return files;
 }
@@ -111,8 +112,10 @@ ModelFiles find_model(const std::string& model) {
   if (model.empty()) throw UserError("--model is empty");
   const fs::path path(model);
   std::error_code error;
-  if (fs::is_directory(path, error)) return files_in(path);
-  if (fs::is_regular_file(path, error)) {
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::status_known(status)) throw UserError("--model {}: {}", model, error.message());
+  if (fs::is_directory(status)) return files_in(path);
+  if (fs::is_regular_file(status)) {
     if (path.extension() == ".gguf") return {path.parent_path(), path};
     throw UserError("--model {}: a folder or a .gguf file is needed", model);
   }

@@ -56,6 +56,12 @@ Tokenizer load_tokenizer(const std::filesystem::path& folder) {
         std::filesystem::exists(folder / "merges.txt")) {
       return text::load_vocab_and_merges(folder, config);
     }
+    if (std::filesystem::exists(folder / "tokenizer.model")) {
+      throw UserError(
+          "{}: holds tokenizer.model, which is not read: convert it to a tokenizer.json "
+          "(AutoTokenizer.from_pretrained(...).save_pretrained(...))",
+          folder.string());
+    }
     throw UserError("no tokenizer.json, nor vocab.json and merges.txt, in {}", folder.string());
   }
   return parse_tokenizer(text::read_text_file(tokenizer_json), config, tokenizer_json.string());

@@ -85,6 +85,12 @@ TEST_F(Job, LogsTheTwoCacheLinesAndTheSummary) {
   EXPECT_FALSE(fs::exists(work_ / "o.h5.spool"));
 }
 
+TEST_F(Job, AQuietLogHasNoProgressEither) {
+  const Outcome outcome = run_with({"--output", work_ / "o.h5", "--log-level", "warning"});
+  ASSERT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.errors, "");
+}
+
 TEST_F(Job, JsonLinesComeWithTheirReportBesideThem) {
   const Outcome outcome = run_with({"--output", work_ / "o.jsonl", "--return-prompt-token-ids"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;

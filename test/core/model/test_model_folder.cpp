@@ -84,6 +84,12 @@ TEST_F(ModelFolder, WhatIsNotThereIsTheUsersErrorThatSaysWhereItLooked) {
   EXPECT_THAT(finding("org/evil"), ThrowsMessage<UserError>(HasSubstr("names no snapshot")));
 }
 
+TEST_F(ModelFolder, WhatCannotBeLookedAtIsNotCalledMissing) {
+  fs::create_symlink("loop", root_ / "loop");
+  EXPECT_THAT([&] { find_model(at("loop")); },
+              ThrowsMessage<UserError>(AllOf(HasSubstr(at("loop")), HasSubstr("symbolic links"))));
+}
+
 TEST_F(ModelFolder, TheGenerationConfigsEndsGoBefore) {
   const std::string config =
       R"({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 1, "vocab_size": 10,
