@@ -152,7 +152,7 @@ TEST(EngineOnGpu, ReplaysStepsOfMoreSequencesThanDrawAtOnce) {
                                        .block_size = 16,
                                        .num_blocks = sequences * 128 / 16,
                                        .dtype = DType::f32,
-                                       .on_gpus = true},
+                                       .device = gpu()},
                                       requests);
   reference.expect_greedy_tokens(result.finished);
   std::int32_t largest = 0;
