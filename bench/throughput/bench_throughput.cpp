@@ -156,10 +156,19 @@ void report(const Options& options, const Engine& engine, const Workload& worklo
   if (!csv.flush()) throw UserError("cannot write {}", options.csv);
 }
 
+// `requests` sequences that all decode together for decode_steps steps where `batch` of them run,
+// though the first begin while the prompts of the others run.
+Workload decode_workload(int requests, int batch, const Options& options) {
+  const std::int64_t prompt_steps =
+      std::int64_t{batch} * options.context / options.config.engine.max_num_batched_tokens + 1;
+  const std::int64_t outputs = decode_steps + prompt_steps;
+  const std::int64_t prompt = std::max<std::int64_t>(1, options.context - outputs / 2);
+  return parse_workload(fmt::format("{}/{}x{}", prompt, outputs, requests));
+}
+
 // Steps in which each replica decodes `batch` sequences of about `context` tokens: medians.
-void report_decode(const Engine& engine, int batch, int context) {
-  const Workload workload = parse_workload(fmt::format(
-      "{}/{}x{}", context - decode_steps / 2, decode_steps, batch * engine.grid.shape().data));
+void report_decode(const Engine& engine, int batch, const Options& options) {
+  const Workload workload = decode_workload(batch * engine.grid.shape().data, batch, options);
   const WorkloadRun run = run_workload(engine, workload);
   if (engine.grid.world().rank() != 0) return;
   std::vector<double> seconds, idle, rooflines;
@@ -185,7 +194,7 @@ void report_decode(const Engine& engine, int batch, int context) {
   print(
       fmt::format("decode, batch {}, context {}: {:.3f} ms a step, of which the device idles "
                   "{:.1f} %; roofline {:.3f} ms: {:.1f} %",
-                  batch, context, 1e3 * step, 100 * median(idle) / step, 1e3 * roofline,
+                  batch, options.context, 1e3 * step, 100 * median(idle) / step, 1e3 * roofline,
                   100 * roofline / step));
 }
 
@@ -207,7 +216,10 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   }
   start_log(LogLevel::warning, world.rank() == 0);
   if (!config.model.max_model_len) {
-    std::int64_t longest = options.decode_batches.empty() ? 0 : options.context + decode_steps;
+    std::int64_t longest = 0;
+    for (const int batch : options.decode_batches) {
+      longest = std::max<std::int64_t>(longest, decode_workload(1, batch, options).longest());
+    }
     for (const Workload& workload : options.workloads) {
       longest = std::max<std::int64_t>(longest, workload.longest());
     }
@@ -240,7 +252,7 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
         weights_name(config.model, plan.options), name(plan.options.cache_dtype),
         1e-9 * ceilings.copy_bytes_per_second, 1e-12 * ceilings.matmul_flops_per_second));
   }
-  for (const int batch : options.decode_batches) report_decode(engine, batch, options.context);
+  for (const int batch : options.decode_batches) report_decode(engine, batch, options);
   for (const Workload& workload : options.workloads) {
     const WorkloadRun result = run_workload(engine, workload, options.time_limit);
     if (world.rank() == 0) report(options, engine, workload, result);

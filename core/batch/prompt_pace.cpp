@@ -16,6 +16,12 @@ constexpr std::int64_t row_tile = 128;
 constexpr std::int64_t many_rows = 512;  // above, tiles of twice as many
 // Every so many steps prompts go on, however slowly they may.
 constexpr std::int64_t longest_pause = 32;
+// Above many_rows decodes alone keep the products busy: a prompt's rows cost no less there than
+// elsewhere, and what else a step with prompts takes (attention 37 us a layer on an H100, however
+// few they are) is taken less often when so many chunks go together. But prompts do not wait longer
+// for it than so many steps.
+constexpr std::int64_t most_chunks = 4;
+constexpr std::int64_t gathered_steps = 16;
 
 std::int64_t left_of_prompt(const Sequence& sequence) {
   return sequence.known() - sequence.scheduled;
@@ -33,8 +39,10 @@ struct Totals {
   std::int64_t prompts = 0;    // tokens
   std::int64_t outputs = 0;    // tokens, those expected included
   std::int64_t lengths = 0;    // mean use of the cache by each
+  std::int64_t ends = 0;       // use of the cache by each at its end
   std::int64_t remaining = 0;  // steps of each, expected
   std::int64_t longest = 0;    // of `remaining`
+  bool are_known = true;       // no token ends one early
 
   void add(const Sequence& sequence, const CacheForecast& forecast) {
     const std::int64_t steps = forecast.remaining_steps(sequence);
@@ -43,8 +51,10 @@ struct Totals {
     prompts += sequence.prompt_length();
     outputs += length;
     lengths += forecast.held_tokens(sequence.prompt_length() + length / 2);
+    ends += forecast.held_tokens(sequence.prompt_length() + length);
     remaining += steps;
     longest = std::max(longest, steps);
+    are_known = are_known && !can_end_by_token(sequence.request->sampling);
   }
 };
 
@@ -78,18 +88,26 @@ std::int64_t PromptPace::share(const PromptDemand& demand, const CacheForecast& 
   Totals all;
   for (const Sequence* sequence : demand.running) all.add(*sequence, forecast);
   for (std::size_t i = 0; i < demand.waiting.size(); ++i) all.add(demand.waiting.at(i), forecast);
-  const std::int64_t in_cache = cache_tokens_ * all.count / all.lengths;
-  const std::int64_t places = std::max<std::int64_t>(
-      1, std::min({max_num_seqs_, all.count, in_cache}));  // that are taken in the long run
+  const std::int64_t wanted = std::min(max_num_seqs_, all.count);
+  const std::int64_t in_cache = cache_tokens_ * all.count / all.lengths;  // of all ages
+  const std::int64_t at_once = cache_tokens_ * all.count / all.ends;      // of the same age
+  const std::int64_t places =
+      std::max<std::int64_t>(1, std::min(wanted, in_cache));  // that are taken in the long run
+  const bool cache_limits = at_once < wanted;
   std::int64_t share = demand.most;
-  if (in_cache < std::min(max_num_seqs_, all.count)) {
-    share = std::min(share, places * all.prompts / all.outputs);
-  }
+  if (cache_limits) share = std::min(share, places * all.prompts / all.outputs);
   if (demand.is_all && all.longest > all.remaining / places) {
     share = std::min(share, share_in_time(demand, forecast, all.longest));
   }
   const std::int64_t least = (chunk_ + 2 * row_tile) / longest_pause;
-  return std::max({share, cheap_tokens - demand.decodes, least});
+  // A start that is quicker than the pace is missed by the cache when it ends as it began.
+  const bool begins_quickly = !cache_limits || !all.are_known;
+  return std::max({share, begins_quickly ? cheap_tokens - demand.decodes : 0, least});
+}
+
+std::int64_t PromptPace::least_tokens(std::int64_t share, std::int64_t decodes) const {
+  if (decodes <= many_rows) return chunk_;
+  return std::clamp(gathered_steps * share, chunk_, most_chunks * chunk_);
 }
 
 std::int32_t PromptPace::tokens(const PromptDemand& demand, const CacheForecast& forecast) {
@@ -99,14 +117,20 @@ std::int32_t PromptPace::tokens(const PromptDemand& demand, const CacheForecast&
     if (left_of_prompt(*sequence) > 1) pending += left_of_prompt(*sequence);
   }
   const std::int64_t most = std::min(pending, std::int64_t{demand.most});
-  saved_ = pending == 0 ? 0 : saved_ + share(demand, forecast);
-  if (demand.decodes == 0) saved_ = std::max(saved_, chunk_);
+  if (pending == 0) {
+    saved_ = 0;
+    return 0;
+  }
+  const std::int64_t share = this->share(demand, forecast);
+  const std::int64_t chunk = least_tokens(share, demand.decodes);
+  saved_ += share;
+  if (demand.decodes == 0) saved_ = std::max(saved_, chunk);
   if (saved_ >= most) {
     saved_ = 0;
     return static_cast<std::int32_t>(most);
   }
   const std::int64_t tokens = whole_tiles(demand.decodes + saved_) - demand.decodes;
-  if (tokens < chunk_ / 2 || saved_ < chunk_) return 0;
+  if (tokens < chunk / 2 || saved_ < chunk) return 0;
   saved_ -= tokens;
   return static_cast<std::int32_t>(tokens);
 }

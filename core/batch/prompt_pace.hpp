@@ -1,9 +1,9 @@
 // How many tokens of prompts a step takes. Taking all as soon as they come is best where every
 // sequence there is finds a place; elsewhere it costs time later:
 //
-// - Where the cache limits how many run, equal sequences that begin together grow and end together,
-//   and the cache is three quarters full on average. Begun at the rate at which they will end, they
-//   keep it full, and every step is alike.
+// - Where the cache cannot hold at their ends all that may run, equal sequences that begin together
+//   grow and end together, and the cache is three quarters full on average. Begun at the rate at
+//   which they will end, they keep it full, and every step is alike.
 // - Where the longest answer takes longer than all the rest, the other prompts can wait for steps
 //   that have little else to do: tokens cost little in a step that reads all weights for a few.
 // - In a pipeline, stages wait for each other's longest step, and a prompt makes a step long.
@@ -42,7 +42,9 @@ class PromptPace {
   std::int32_t tokens_of_stages(const PromptDemand& demand, std::size_t places, std::int32_t steps);
 
  private:
+  // Tokens that a step is entitled to, and with how many a step has prompts at all.
   std::int64_t share(const PromptDemand& demand, const CacheForecast& forecast) const;
+  std::int64_t least_tokens(std::int64_t share, std::int64_t decodes) const;
 
   std::int64_t chunk_;
   std::int64_t max_num_seqs_;

@@ -287,12 +287,12 @@ TEST(Scheduler, ACacheThatLimitsStaysFull) {
     double mean = 0;
     std::int64_t steps = 0;
   };
-  const auto use = [](std::int32_t chunk) {
+  const auto use = [](std::int32_t chunk, std::int32_t max_num_seqs) {
     SchedulerConfig c = config();
     c.lag = c.lookahead = 1;
     c.prompt_chunk = chunk;
     c.max_num_batched_tokens = 4096;
-    c.max_num_seqs = 512;
+    c.max_num_seqs = max_num_seqs;
     c.max_model_len = 512;
     c.block_size = 16;
     c.num_blocks = 4000;
@@ -311,11 +311,72 @@ TEST(Scheduler, ACacheThatLimitsStaysFull) {
     result.mean = sum / static_cast<double>(result.steps) / c.num_blocks;
     return result;
   };
-  const Use at_once = use(0);
-  const Use paced = use(64);
+  const Use at_once = use(0, 512);
+  const Use paced = use(64, 512);
   EXPECT_LT(at_once.mean, 0.8);
   EXPECT_GT(paced.mean, 0.85);
   EXPECT_LT(static_cast<double>(paced.steps), 0.9 * static_cast<double>(at_once.steps));
+  // It holds 202 of all ages, and 153 at their ends.
+  const auto steps = [&](std::int32_t chunk) { return static_cast<double>(use(chunk, 180).steps); };
+  EXPECT_LT(steps(64), 0.95 * steps(0));
+}
+
+// Those that begin in a crowd end in one, and leave the cache empty, where it is known when they
+// will end.
+TEST(Scheduler, AStartKeepsThePaceWhereLengthsAreKnown) {
+  const auto running = [](bool are_known) {
+    SchedulerConfig c = config();
+    c.lag = c.lookahead = 1;
+    c.prompt_chunk = 64;
+    c.max_num_batched_tokens = 4096;
+    c.max_num_seqs = 1000;
+    c.max_model_len = 1024;
+    c.block_size = 16;
+    c.num_blocks = 40'000;  // for 617 of them at their ends, so one begins in a step
+    Driver driver(c);
+    const auto request = prompt(20, 1000);
+    request->sampling.ignore_eos = are_known;
+    std::vector<std::shared_ptr<const Request>> prompts(3000, request);
+    for (int step = 0; step < 100; ++step) {
+      driver.step(step == 0 ? prompts : decltype(prompts)());
+    }
+    return driver.scheduler.num_running();
+  };
+  EXPECT_NEAR(running(true), 100, 10);
+  EXPECT_GT(running(false), 180);
+}
+
+// A step with prompts costs more than its tokens: where decodes keep the products busy, they come
+// in fewer steps.
+TEST(Scheduler, PromptsAreGatheredBesideManyDecodes) {
+  SchedulerConfig c = config();
+  c.lag = c.lookahead = 1;
+  c.prompt_chunk = 64;
+  c.max_num_batched_tokens = 4096;
+  c.max_num_seqs = 1000;
+  c.max_model_len = 512;
+  c.block_size = 16;
+  c.num_blocks = 12'000;  // for 813 of them at their mean length, at 40 tokens a step
+  Driver driver(c);
+  const auto request = prompt(20, 400);
+  request->sampling.ignore_eos = true;
+  std::vector<std::shared_ptr<const Request>> prompts(4000, request);
+  struct Prompts {
+    int steps = 0;
+    int tokens = 0;
+  } few, many;
+  for (int step = 0; step == 0 || driver.scheduler.num_waiting() > 0; ++step) {
+    const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
+    const int tokens = plan.num_tokens() - plan.decode_sequences;
+    if (tokens == 0) continue;
+    Prompts& beside = plan.decode_sequences > 512 ? many : few;
+    ++beside.steps;
+    beside.tokens += tokens;
+  }
+  ASSERT_GT(few.steps, 100);
+  ASSERT_GT(many.steps, 100);
+  EXPECT_LT(few.tokens / few.steps, 130);
+  EXPECT_GT(many.tokens / many.steps, 200);
 }
 
 // One answer takes as long as all the others could: they fill the steps that it takes anyway.
