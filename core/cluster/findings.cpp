@@ -88,20 +88,6 @@ void judge_cores_of_host(const std::string& host, const std::vector<const RankFa
 
 }  // namespace
 
-std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks) {
-  std::vector<RanksOfHost> hosts;
-  for (const RankFacts& rank : ranks) {
-    auto found = std::ranges::find(hosts, rank.host, &RanksOfHost::first);
-    if (found == hosts.end()) found = hosts.insert(hosts.end(), {rank.host, {}});
-    found->second.push_back(&rank);
-  }
-  return hosts;
-}
-
-std::string capability_text(int capability) {
-  return fmt::format("{}.{}", capability / 10, capability % 10);
-}
-
 std::string names_text(const std::vector<std::string>& hosts) {
   constexpr std::size_t most = 4;
   std::vector<std::string> names;

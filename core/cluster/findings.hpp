@@ -5,7 +5,6 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "comm/host_mesh.hpp"
@@ -27,10 +26,6 @@ struct Finding {
   std::string remedy;  // one line
   friend bool operator==(const Finding&, const Finding&) = default;
 };
-
-// Hosts, each once, in rank order, with all their ranks, which need not be neighbours.
-using RanksOfHost = std::pair<std::string, std::vector<const RankFacts*>>;
-std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks);
 
 // "n0, n1": the names in order, without repetitions; beyond four "n0, n1, n2 and 13 others".
 std::string names_text(const std::vector<std::string>& hosts);

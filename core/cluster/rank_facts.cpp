@@ -162,6 +162,20 @@ std::vector<RankFacts> gather_facts(const Comm& world, const RankFacts& mine) {
   return all;
 }
 
+std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks) {
+  std::vector<RanksOfHost> hosts;
+  for (const RankFacts& rank : ranks) {
+    auto found = std::ranges::find(hosts, rank.host, &RanksOfHost::first);
+    if (found == hosts.end()) found = hosts.insert(hosts.end(), {rank.host, {}});
+    found->second.push_back(&rank);
+  }
+  return hosts;
+}
+
+std::string capability_text(int capability) {
+  return fmt::format("{}.{}", capability / 10, capability % 10);
+}
+
 std::string ranges_text(const std::vector<int>& ascending) {
   std::string text;
   for (std::size_t i = 0; i < ascending.size();) {

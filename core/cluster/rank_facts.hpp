@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "comm/comm.hpp"
@@ -65,6 +67,10 @@ void read_network_facts(RankFacts& facts, const std::filesystem::path& root = "/
 
 // Every rank's, in rank order, on rank 0; nothing elsewhere. Collective.
 std::vector<RankFacts> gather_facts(const Comm& world, const RankFacts& mine);
+
+// Hosts, each once, in rank order, with all their ranks, which need not be neighbours.
+using RanksOfHost = std::pair<std::string, std::vector<const RankFacts*>>;
+std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks);
 
 // "0-3,8": a list of cores in few characters.
 std::string ranges_text(const std::vector<int>& ascending);

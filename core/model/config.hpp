@@ -1,5 +1,5 @@
 // A model's config.json as families read it: typed fields, and errors that name the file, the field
-// and the value. GGUF metadata is brought to the same words (gguf_config.hpp), so a family reads
+// and the value. GGUF metadata is brought to the same words (gguf_model.cpp), so a family reads
 // one format.
 #pragma once
 

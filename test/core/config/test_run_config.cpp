@@ -8,6 +8,7 @@
 
 #include "core/config/run_config.hpp"
 #include "kernels/base/error.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
@@ -45,18 +46,15 @@ std::string error_of(const Strings& more, const Strings& environment = {}) {
   return "no error";
 }
 
+// A config file.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::string& text)
-      : path_(std::filesystem::temp_directory_path() /
-              ("millrace_config_" + std::to_string(::getpid()))) {
-    std::ofstream(path_) << text;
-  }
-  ~TemporaryFile() { std::filesystem::remove(path_); }
+  explicit TemporaryFile(const std::string& text) : path_(folder_.write("run.cfg", text)) {}
   std::string path() const { return path_; }
 
  private:
-  std::filesystem::path path_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path path_;
 };
 
 TEST(RunConfig, DefaultsAreTheOnesThatHelpStates) {

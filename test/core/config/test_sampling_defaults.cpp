@@ -7,17 +7,15 @@
 
 #include "core/config/sampling_defaults.hpp"
 #include "kernels/base/error.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
 
 class SamplingDefaults : public ::testing::Test {
  protected:
-  ~SamplingDefaults() override { std::filesystem::remove(path_); }
-
   SamplingParams with(const std::string& text, const SamplingConfig& flags = {}) const {
-    std::ofstream(path_) << text;
-    return sampling_defaults(flags, path_);
+    return sampling_defaults(flags, folder_.write("generation_config.json", text));
   }
   std::string error(const std::string& text) const {
     try {
@@ -28,8 +26,7 @@ class SamplingDefaults : public ::testing::Test {
     return "no error";
   }
 
-  const std::filesystem::path path_ = std::filesystem::temp_directory_path() /
-                                      ("generation_config_" + std::to_string(::getpid()) + ".json");
+  const TemporaryFolder folder_;
 };
 
 TEST_F(SamplingDefaults, GenerationConfigFillsWhatNoFlagSets) {

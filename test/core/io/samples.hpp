@@ -1,61 +1,16 @@
-// Made-up results and a folder that goes away: what the tests of core/io share.
+// Made-up results: what the tests of core/io share.
 #pragma once
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/batch/request.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
-
-// A folder in memory where there is /dev/shm (tests that write thousands of small files), else, or
-// for large files, under the system's temporary one. Removed with all it holds.
-class TemporaryFolder {
- public:
-  enum class Place { memory, disk };
-
-  explicit TemporaryFolder(Place place = Place::memory) {
-    const std::filesystem::path memory = "/dev/shm";
-    const bool in_memory = place == Place::memory && ::access(memory.c_str(), W_OK) == 0;
-    const auto parent = in_memory ? memory : std::filesystem::temp_directory_path();
-    std::string name = (parent / "millrace-test-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) {
-      throw std::runtime_error("cannot make a temporary folder");
-    }
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
-
-inline std::string read_file(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-inline void write_file(const std::filesystem::path& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
 
 // A result of a line of 10 bytes that depends on the line's offset alone and has something of
 // everything: every third has two completions, every fifth failed, texts hold NUL, quotes, several

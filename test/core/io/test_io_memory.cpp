@@ -1,5 +1,5 @@
 // A job of a million prompts takes no more memory than one of a thousand: reader, spool, merge and
-// result writers are bounded. (That the whole program is: bench/throughput/memory.sh.)
+// result writers are bounded. (That the whole program is: bench/throughput/memory.py.)
 #include <gtest/gtest.h>
 
 #include <cstdio>

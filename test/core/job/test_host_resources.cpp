@@ -5,26 +5,22 @@
 #include <fstream>
 
 #include "core/job/host_resources.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
 
-namespace fs = std::filesystem;
-
 // A made-up /proc and /sys.
 class FakeHost : public ::testing::Test {
  protected:
-  FakeHost() : root_(fs::temp_directory_path() / ("millrace_host_" + std::to_string(::getpid()))) {
+  FakeHost() {
     write("proc/meminfo", "MemTotal:  2000 kB\nMemFree:  10 kB\nMemAvailable:    1000 kB\n");
   }
-  ~FakeHost() override { fs::remove_all(root_); }
 
-  void write(const std::string& path, const std::string& text) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
+  void write(const std::string& path, const std::string& text) const { folder_.write(path, text); }
 
-  const fs::path root_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path root_ = folder_.path();
 };
 
 TEST_F(FakeHost, WithoutLimitsMemoryIsWhatTheKernelCallsAvailable) {

@@ -17,6 +17,7 @@
 #include "core/job/start_check.hpp"
 #include "core/plan/pick_grid.hpp"
 #include "core/weights/checkpoint.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
@@ -27,27 +28,23 @@ constexpr GridShape small{1, 2, 4};
 constexpr GridShape large{8, 16, 8};
 constexpr int ranks_per_host = 8;
 
-// A folder with the config of a small Llama, removed at the end.
+// A folder with the config of a small Llama.
 class ModelFolder {
  public:
-  ModelFolder(int layers, int heads)
-      : path_(fs::temp_directory_path() /
-              fmt::format("millrace_scale_{}_{}_{}", getpid(), layers, heads)) {
-    fs::create_directories(path_);
-    std::ofstream(path_ / "config.json") << fmt::format(
-        R"({{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+  ModelFolder(int layers, int heads) {
+    folder_.write(
+        "config.json",
+        fmt::format(
+            R"({{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
         "intermediate_size": {}, "num_hidden_layers": {}, "num_attention_heads": {},
         "num_key_value_heads": {}, "head_dim": 16, "vocab_size": {}, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 512, "tie_word_embeddings": false, "torch_dtype": "float32"}})",
-        64 * heads, layers, heads, heads, 64 * heads);
+            64 * heads, layers, heads, heads, 64 * heads));
   }
-  ~ModelFolder() { fs::remove_all(path_); }
-  ModelFolder(const ModelFolder&) = delete;
-  ModelFolder& operator=(const ModelFolder&) = delete;
-  std::string path() const { return path_; }
+  std::string path() const { return folder_.path(); }
 
  private:
-  fs::path path_;
+  const TemporaryFolder folder_;
 };
 
 // --- start-up -----------------------------------------------------------------------------------

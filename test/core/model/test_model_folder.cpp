@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "kernels/base/error.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
@@ -21,23 +22,16 @@ using ::testing::ThrowsMessage;
 class ModelFolder : public ::testing::Test {
  protected:
   void SetUp() override {
-    root_ = fs::temp_directory_path() / ("millrace_model_" + std::to_string(getpid()));
-    fs::create_directories(root_);
     unsetenv("HF_HUB_CACHE");
     setenv("HF_HOME", root_.c_str(), 1);
   }
-  void TearDown() override {
-    unsetenv("HF_HOME");
-    fs::remove_all(root_);
-  }
+  void TearDown() override { unsetenv("HF_HOME"); }
 
-  void write(const fs::path& path, const std::string& text) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
+  void write(const std::string& path, const std::string& text) const { folder_.write(path, text); }
   std::string at(const char* path) const { return (root_ / path).string(); }
 
-  fs::path root_;
+  const TemporaryFolder folder_;
+  const fs::path root_ = folder_.path();
 };
 
 TEST_F(ModelFolder, AFolderWithAConfigIsAHuggingFaceCheckpoint) {

@@ -15,6 +15,7 @@
 #include "core/text/gguf_tokenizer.hpp"
 #include "kernels/base/error.hpp"
 #include "test/core/text/golden.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
@@ -32,20 +33,6 @@ std::string error_of(const ChatTemplate& chat, std::string_view messages = kHell
     return error.what();
   }
 }
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "millrace-chat-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  void write(const char* name, std::string_view text) const { std::ofstream(path_ / name) << text; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // An environment variable with another value for a while.
 class WithEnvironment {

@@ -11,6 +11,7 @@
 #include "core/text/tokenizer.hpp"
 #include "core/text/unicode.hpp"
 #include "test/core/text/golden.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace::text {
 namespace {
@@ -90,20 +91,17 @@ INSTANTIATE_TEST_SUITE_P(All, Golden,
 
 TEST(VocabAndMerges, FilesOfGpt2sKindGiveTheIdsOfTokenizerJson) {
   const auto json = nlohmann::json::parse(file_bytes(golden_folder() / "gpt2" / "tokenizer.json"));
-  std::string name = (std::filesystem::temp_directory_path() / "millrace-vocab-XXXXXX").string();
-  ASSERT_NE(::mkdtemp(name.data()), nullptr);
-  const std::filesystem::path folder = name;
-  std::ofstream(folder / "vocab.json") << json["model"]["vocab"].dump();
+  const TemporaryFolder folder;
+  folder.write("vocab.json", json["model"]["vocab"].dump());
   std::ofstream merges(folder / "merges.txt");
   merges << "#version: 0.2\n";
   for (const auto& merge : json["model"]["merges"]) {
     merges << merge[0].get<std::string>() << " " << merge[1].get<std::string>() << "\n";
   }
   merges.close();
-  std::ofstream(folder / "tokenizer_config.json")
-      << R"({"bos_token":"<|endoftext|>","eos_token":"<|endoftext|>","add_bos_token":true})";
-  const Tokenizer tokenizer = load_tokenizer(folder);
-  std::filesystem::remove_all(folder);
+  folder.write("tokenizer_config.json",
+               R"({"bos_token":"<|endoftext|>","eos_token":"<|endoftext|>","add_bos_token":true})");
+  const Tokenizer tokenizer = load_tokenizer(folder.path());
   EXPECT_EQ(tokenizer.eos_id(), 0);
   const std::vector<std::string> strings = valid_strings();
   const std::vector<GoldenRecord> records = golden_records("gpt2", strings);

@@ -17,7 +17,6 @@ namespace {
 
 using test::bytes_of;
 using test::safetensors;
-using test::TemporaryFolder;
 
 std::string contents(const std::filesystem::path& path) {
   std::ostringstream text;

@@ -14,7 +14,6 @@ namespace {
 using test::bytes_of;
 using test::GgufBytes;
 using test::read_values;
-using test::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

@@ -8,6 +8,7 @@
 #include "comm/grid.hpp"
 #include "core/weights/loader.hpp"
 #include "kernels/base/error.hpp"
+#include "test/temporary_folder.hpp"
 
 namespace millrace {
 namespace {
@@ -156,21 +157,18 @@ TEST(LoadTogether, NoByteIsReadTwice) {
 
 // Loads made-up weights that are large enough for every matrix to be cut into several pieces.
 void expect_pieces_in_place(Device device) {
-  const fs::path folder =
-      fs::temp_directory_path() / fmt::format("millrace_together_{}_pieces", getpid());
-  fs::create_directories(folder);
-  std::ofstream(folder / "config.json") << R"({"architectures": ["LlamaForCausalLM"],
+  const TemporaryFolder folder;
+  folder.write("config.json", R"({"architectures": ["LlamaForCausalLM"],
     "model_type": "llama", "hidden_size": 512, "intermediate_size": 1088, "num_hidden_layers": 2,
     "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 1000, "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 64, "tie_word_embeddings": false, "torch_dtype": "float32"})";
-  const ModelFiles files = find_model(folder);
+    "max_position_embeddings": 64, "tie_word_embeddings": false, "torch_dtype": "float32"})");
+  const ModelFiles files = find_model(folder.path());
   for (const GridShape& shape : grids()) {
     SCOPED_TRACE(to_string(shape));
     const Rank rank(shape, files, device);
     const auto checkpoint = make_dummy_checkpoint(rank.model, 1);
     expect_same(rank.load(true, *checkpoint, 1), rank.load(false, *checkpoint, {}));
   }
-  fs::remove_all(folder);
 }
 
 TEST(LoadTogether, PiecesComeFromAllRanksAndGoToTheirPlaces) {
@@ -185,10 +183,10 @@ TEST(LoadTogether, PiecesComeToTheirPlacesOnGpus) {
 TEST(LoadTogether, ARankThatCannotReadServesTheOthersAndIsTheOneThatThrows) {
   if (world().size() == 1) GTEST_SKIP() << "needs others";
   // Every rank has a copy of the checkpoint; the last rank's ends too early.
-  const fs::path folder = fs::temp_directory_path() / fmt::format("millrace_together_{}", getpid());
-  fs::copy(MILLRACE_TEST_DATA "/models/llama-dynamic", folder);
+  const TemporaryFolder folder;
+  fs::copy(MILLRACE_TEST_DATA "/models/llama-dynamic", folder.path());
   const int broken = world().size() - 1;
-  const ModelFiles files = find_model(folder);
+  const ModelFiles files = find_model(folder.path());
   const Rank rank({world().size(), 1, 1}, files);
   const auto checkpoint = open_checkpoint(files);
   if (world().rank() == broken) {
@@ -207,7 +205,6 @@ TEST(LoadTogether, ARankThatCannotReadServesTheOthersAndIsTheOneThatThrows) {
   } else {
     EXPECT_EQ(error, "");
   }
-  fs::remove_all(folder);
 }
 
 }  // namespace

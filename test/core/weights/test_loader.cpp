@@ -21,7 +21,6 @@ namespace {
 using test::bytes_of;
 using test::element;
 using test::GgufBytes;
-using test::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -405,11 +404,6 @@ TEST(Loader, AMissingTensorOrAnotherShapeIsTheUsersError) {
   EXPECT_THAT(loading(other),
               ThrowsMessage<UserError>(AllOf(HasSubstr("'blk.0.ffn_down.weight' has shape [4, 8]"),
                                              HasSubstr("[4, 4]"))));
-}
-
-TEST(Loader, TheReportSaysBytesAndRate) {
-  EXPECT_EQ(describe({.bytes_read = 3'000'000'000, .weight_bytes = 0, .seconds = 2.0}),
-            "read 3.00 GB in 2.00 s (1.50 GB/s)");
 }
 
 }  // namespace

@@ -11,7 +11,6 @@ namespace {
 using test::bytes_of;
 using test::read_values;
 using test::safetensors;
-using test::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
