@@ -37,6 +37,13 @@ std::int64_t memory_of_rank(const PlanConfig& config) {
                                    static_cast<double>(config.memory_bytes));
 }
 
+// "bfloat16"; with layers in fp8 "fp8 and bfloat16", since embeddings, norms and head are not.
+std::string weights_text(const ModelDescription& model, DType dtype) {
+  const bool has_fp8 = std::ranges::any_of(
+      model.tensors, [](const TensorSpec& tensor) { return tensor.fp8 != Fp8Source::none; });
+  return fmt::format("{}{}", has_fp8 ? "fp8 and " : "", name(dtype));
+}
+
 // What decides how much a replica holds.
 std::string limit_of(const GridPlan& plan, const PlanOptions& options) {
   if (!plan.works()) {
@@ -129,7 +136,7 @@ std::string table_text(const ModelDescription& model, const ClusterPlan& plan) {
       "{}: {} layers, weights in {}, KV cache in {}, blocks of {} tokens, up to {} tokens per "
       "request\n"
       "{} {}{} on {} node{}; a rank may use {}\n\n",
-      model.spec.architecture, model.spec.layers.size(), name(options.dtype),
+      model.spec.architecture, model.spec.layers.size(), weights_text(model, options.dtype),
       name(options.cache_dtype), options.block_size, with_commas(options.max_model_len),
       plan.cluster.ranks, options.device == DeviceKind::cpu ? "CPU rank" : "GPU",
       plan.cluster.ranks == 1 ? "" : "s", nodes, nodes == 1 ? "" : "s",
@@ -182,7 +189,7 @@ int run_plan(std::span<const std::string> arguments) {
   }
   const ModelDescription model = model_to_plan(config);
   const ClusterPlan plan = plan_cluster(model, config);
-  fmt::print("{}", table_text(model, plan));
+  if (!plan.grids.empty()) fmt::print("{}", table_text(model, plan));
   std::fflush(stdout);
   fmt::print("{}", recommendation_text(model, config, plan));
   return 0;

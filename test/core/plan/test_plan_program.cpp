@@ -70,6 +70,8 @@ TEST(PlanProgram, WeightsInFp8TakeLess) {
     return plan_cluster(model_to_plan(config), config).grids.front().ranks.front().weight_bytes;
   };
   EXPECT_LT(weights({"--quantization", "fp8"}), weights({}));
+  EXPECT_THAT(text_of({"--gpu-memory", "8GiB", "--quantization", "fp8"}).table,
+              HasSubstr("weights in fp8 and "));
 }
 
 TEST(PlanProgram, OneGpuIsNotGpus) {
