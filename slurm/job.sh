@@ -38,10 +38,22 @@ shard_output() {
 # program NAME: its path, or its name where PATH has it.
 program() { printf '%s' "${programs:+$programs/}$1"; }
 
+# ranks_per_node: what sbatch was asked for, as --ntasks-per-node or as --ntasks over all nodes; 1 when it was not.
+ranks_per_node() {
+  local tasks=${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}
+  if [ -n "${SLURM_NTASKS_PER_NODE:-}" ]; then
+    printf '%s' "$SLURM_NTASKS_PER_NODE"
+  elif [ $((tasks % SLURM_JOB_NUM_NODES)) -ne 0 ]; then
+    give_up "--ntasks $tasks does not divide by $SLURM_JOB_NUM_NODES nodes: say --ntasks-per-node"
+  else
+    printf '%s' $((tasks / SLURM_JOB_NUM_NODES))
+  fi
+}
+
 # use_launcher: sets `launch` to the command that starts the job's ranks, one for each task that was asked of sbatch.
 use_launcher() {
-  local nodes=$SLURM_JOB_NUM_NODES per_node=${SLURM_NTASKS_PER_NODE:-1} cores=${SLURM_CPUS_PER_TASK:-1}
-  local gpus=${SLURM_GPUS_ON_NODE:-0}
+  local nodes=$SLURM_JOB_NUM_NODES cores=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0} per_node
+  per_node=$(ranks_per_node)
   if [ "$gpus" -gt "$per_node" ]; then
     note "$((gpus - per_node)) of the $gpus GPUs of a node stay idle: one rank takes one GPU, and --ntasks-per-node is" \
       "$per_node"
