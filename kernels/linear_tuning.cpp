@@ -9,7 +9,7 @@ namespace millrace {
 
 std::int64_t row_bucket(std::int64_t m) {
   if (m <= 16) return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(m)));
-  const std::int64_t step = m > 2048 ? 2048 : m > 512 ? 256 : m > 64 ? 32 : 16;
+  const std::int64_t step = m > 2048 ? 2048 : m > 512 ? 64 : m > 64 ? 32 : 16;
   return (m + step - 1) / step * step;
 }
 

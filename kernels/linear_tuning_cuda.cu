@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fstream>
-#include <limits>
 #include <map>
 #include <mutex>
 #include <sstream>
@@ -43,7 +43,7 @@ std::string signature(Device device) {
   int driver = 0;
   cuda_check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   std::ostringstream text;
-  text << "millrace linear plans 3 | " << properties.name << " | driver " << driver
+  text << "millrace linear plans 4 | " << properties.name << " | driver " << driver
        << " | cublasLt " << cublasLtGetVersion();
   return text.str();
 }
@@ -62,40 +62,55 @@ class Stopwatch {
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
-  // The median of several runs, in milliseconds; infinity for a plan that does not work, or whose
-  // first run shows that it is no rival to `best`. x is overwritten: by its own values, or where it
-  // is fp8 by those of `plain`.
-  float milliseconds(const Product& product, const LinearInput& x, const TensorView& plain,
-                     const TensorView& out, const ProductPlan& plan, float best) {
-    constexpr int runs = 3;
-    constexpr float hopeless = 1.25F;
-    float times[runs];
-    if (!run_product(product, plan, stream_)) return infinity;  // and warms up
-    for (int run = 0; run < runs; ++run) {
-      cuda::fill_bytes(evict_->data(), run, evict_->bytes(), stream_);
-      cuda_check(cudaEventRecord(begin_, native(stream_)), "cudaEventRecord");
-      if (x.is_quantized()) {
-        cuda::quantize(x, plain, stream_);
-      } else {
-        touch(x.values);
-      }
-      run_product(product, plan, stream_);
-      touch(out);
-      cuda_check(cudaEventRecord(end_, native(stream_)), "cudaEventRecord");
-      cuda_check(cudaEventSynchronize(end_), "cudaEventSynchronize");
-      cuda_check(cudaEventElapsedTime(&times[run], begin_, end_), "cudaEventElapsedTime");
-      if (times[0] > hopeless * best) return infinity;
+  // The fastest of works 0 to count - 1 by the median of several runs; -1 where none can be done.
+  // Work `i` answers whether it can. They take turns, so that a clock which rises or falls
+  // meanwhile does so for all; who is no rival in the first round is out.
+  template <typename Work>
+  int fastest(int count, Work&& work) {
+    constexpr int rounds = 5;
+    constexpr float hopeless = 1.2F;
+    struct Rival {
+      int index;
+      std::array<float, rounds> times;
+    };
+    std::vector<Rival> rivals;
+    for (int i = 0; i < count; ++i) {
+      if (work(i)) rivals.push_back({i, {}});  // and warms up
     }
-    std::nth_element(times, times + runs / 2, times + runs);
-    return times[runs / 2];
+    if (rivals.empty()) return -1;
+    for (std::size_t round = 0; round < rounds; ++round) {
+      for (Rival& rival : rivals) {
+        rival.times[round] = milliseconds([&] { work(rival.index); });
+      }
+      if (round > 0) continue;
+      float best = rivals.front().times[0];
+      for (const Rival& rival : rivals) best = std::min(best, rival.times[0]);
+      std::erase_if(rivals, [&](const Rival& rival) { return rival.times[0] > hopeless * best; });
+    }
+    for (Rival& rival : rivals) {
+      std::nth_element(rival.times.begin(), rival.times.begin() + rounds / 2, rival.times.end());
+    }
+    return std::min_element(rivals.begin(), rivals.end(),
+                            [](const Rival& a, const Rival& b) {
+                              return a.times[rounds / 2] < b.times[rounds / 2];
+                            })
+        ->index;
   }
-
-  static constexpr float infinity = std::numeric_limits<float>::infinity();
 
  private:
   static constexpr std::int64_t bytes = std::int64_t{128} << 20;  // more than any L2 cache
 
-  void touch(const TensorView& rows) { cuda::activation(rows, rows, Activation::relu, stream_); }
+  template <typename Work>
+  float milliseconds(Work&& work) {
+    cuda::fill_bytes(evict_->data(), 1, evict_->bytes(), stream_);
+    cuda_check(cudaEventRecord(begin_, native(stream_)), "cudaEventRecord");
+    work();
+    cuda_check(cudaEventRecord(end_, native(stream_)), "cudaEventRecord");
+    cuda_check(cudaEventSynchronize(end_), "cudaEventSynchronize");
+    float time = 0;
+    cuda_check(cudaEventElapsedTime(&time, begin_, end_), "cudaEventElapsedTime");
+    return time;
+  }
 
   Stream stream_;
   Tensor evict_;
@@ -188,17 +203,23 @@ int tune_linear(const LinearWeight& w, DType out_dtype, bool bias, bool accumula
           scales->slice(0, 0, scale_blocks(w.k) * key.m).reshape({scale_blocks(w.k), key.m});
     }
     const TensorView plain_rows = input.is_quantized() ? plain->slice(0, 0, key.m) : TensorView();
-    float best = Stopwatch::infinity;
-    const auto measure = [&](const ProductPlan& plan) {
-      const float time =
-          stopwatch.milliseconds(product, input, plain_rows, out->slice(0, 0, key.m), plan, best);
-      if (time >= best) return;
-      best = time;
-      remember_plan(key, plan, true);
-    };
+    const TensorView out_rows = out->slice(0, 0, key.m);
+    std::vector<ProductPlan> rivals;
     const Candidates candidates = find_algorithms(product, Candidates::most, stream.device);
-    for (int i = 0; i < candidates.count; ++i) measure({candidates.results[i].algo});
-    measure({{}, true});
+    for (int i = 0; i < candidates.count; ++i) rivals.push_back({candidates.results[i].algo});
+    rivals.push_back({{}, true});
+    const int best = stopwatch.fastest(static_cast<int>(rivals.size()), [&](int rival) {
+      // x is overwritten: by its own values, or where it is fp8 by those of `plain`.
+      if (input.is_quantized()) {
+        cuda::quantize(input, plain_rows, stream);
+      } else {
+        cuda::activation(input.values, input.values, Activation::relu, stream);
+      }
+      const bool works = run_product(product, rivals[static_cast<std::size_t>(rival)], stream);
+      cuda::activation(out_rows, out_rows, Activation::relu, stream);
+      return works;
+    });
+    if (best >= 0) remember_plan(key, rivals[static_cast<std::size_t>(best)], true);
   }
   return static_cast<int>(wanted.size());
 }

@@ -188,7 +188,7 @@ TEST(Linear, RowCountsShareABucketWithTheLargestOfThem) {
     ASSERT_GE(row_bucket(m), m);
     ASSERT_EQ(row_bucket(row_bucket(m)), row_bucket(m));
   }
-  EXPECT_EQ(row_bucket(513), 768);
+  EXPECT_EQ(row_bucket(513), 576);
   EXPECT_EQ(row_buckets(8192).back(), 8192);
 }
 
