@@ -2,15 +2,25 @@
 #include "kernels/activation.hpp"
 
 #include "kernels/base/cuda_map.cuh"
+#include "kernels/base/cuda_words.cuh"
 #include "kernels/quantize_cuda.cuh"
 
 namespace millrace::cuda {
 namespace {
 
+// 1 / (1 + exp(-x)) in five instructions; below 2^-126 it is 0.
+__device__ __forceinline__ float sigmoid(float x) {
+  float power;
+  float inverse;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.4426950408889634F));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(1.0F + power));
+  return inverse;
+}
+
 template <Activation kind>
 __device__ float activate(float x) {
   if constexpr (kind == Activation::silu) {
-    return x / (1.0F + __expf(-x));
+    return x * sigmoid(x);
   } else if constexpr (kind == Activation::gelu_tanh) {
     constexpr float sqrt_2_over_pi = 0.7978845608028654F;
     return 0.5F * x * (1.0F + tanhf(sqrt_2_over_pi * (x + 0.044715F * x * x * x)));
@@ -19,35 +29,32 @@ __device__ float activate(float x) {
   } else if constexpr (kind == Activation::relu) {
     return fmaxf(x, 0.0F);
   } else {
-    return x / (1.0F + __expf(-1.702F * x));
+    return x * sigmoid(1.702F * x);
   }
 }
 
-template <typename T, int N>
-__device__ void store_rounded(T* to, const float (&y)[N]) {
-  Pack<T, N> pack;
-#pragma unroll
-  for (int i = 0; i < N; ++i) pack.values[i] = from_float<T>(y[i]);
-  store_pack(to, pack);
-}
-
-// Each maps a row to a plain `out` (apply), or hands its values to be quantized.
+// Each maps a row to a plain `out` (apply), or hands its values to be quantized: what it reads of
+// them (load), and then themselves (values).
 template <typename T, Activation kind>
 struct Activate {
   Rows<T> out;
   Rows<const T> x;
 
   template <int N>
-  __device__ void values(std::int64_t row, int column, float (&y)[N]) const {
-    const Pack<T, N> pack = load_pack<T, N>(x.row(row) + column);
+  __device__ Loaded<T, N> load(std::int64_t row, int column) const {
+    return cuda::load<T, N>(x.row(row) + column);
+  }
+  template <int N>
+  static __device__ void values(const Loaded<T, N>& loaded, float (&y)[N]) {
+    widen(loaded, y);
 #pragma unroll
-    for (int i = 0; i < N; ++i) y[i] = activate<kind>(to_float(pack.values[i]));
+    for (int i = 0; i < N; ++i) y[i] = activate<kind>(y[i]);
   }
   template <int N>
   __device__ void apply(std::int64_t row, int column) const {
     float y[N];
-    values(row, column, y);
-    store_rounded(out.row(row) + column, y);
+    values(load<N>(row, column), y);
+    store_narrowed(out.row(row) + column, y);
   }
 };
 
@@ -58,20 +65,28 @@ struct GatedActivate {
   std::int64_t n;
 
   template <int N>
-  __device__ void values(std::int64_t row, int column, float (&y)[N]) const {
-    const T* from = gate_up.row(row) + column;
-    const Pack<T, N> gate = load_pack<T, N>(from);
-    const Pack<T, N> up = load_pack<T, N>(from + n);
+  struct Both {
+    Loaded<T, N> gate, up;
+  };
+
+  template <int N>
+  __device__ Both<N> load(std::int64_t row, int column) const {
+    const T* const from = gate_up.row(row) + column;
+    return {cuda::load<T, N>(from), cuda::load<T, N>(from + n)};
+  }
+  template <int N>
+  static __device__ void values(const Both<N>& loaded, float (&y)[N]) {
+    float up[N];
+    widen(loaded.gate, y);
+    widen(loaded.up, up);
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      y[i] = activate<kind>(to_float(gate.values[i])) * to_float(up.values[i]);
-    }
+    for (int i = 0; i < N; ++i) y[i] = activate<kind>(y[i]) * up[i];
   }
   template <int N>
   __device__ void apply(std::int64_t row, int column) const {
     float y[N];
-    values(row, column, y);
-    store_rounded(out.row(row) + column, y);
+    values(load<N>(row, column), y);
+    store_narrowed(out.row(row) + column, y);
   }
 };
 

@@ -21,14 +21,8 @@ __global__ void __launch_bounds__(max_norm_threads(packs)) norm_in_registers(Nor
     if (index < pack_count) bring_near(args.weight + index * width);
   }
   wait_for_previous();
-  const T* x = args.x.row(row);
-
-  Pack<T, width> held[packs];
-#pragma unroll
-  for (int p = 0; p < packs; ++p) {
-    const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
-    if (index < pack_count) held[p] = load_pack<T, width>(x + index * width);
-  }
+  PackWords<T, width> held[packs];
+  load_held(held, args.x.row(row), pack_count);
   add_norm_held<kind, quantize>(held, args, row, scratch);
 }
 

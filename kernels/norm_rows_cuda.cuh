@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/base/cuda_types.cuh"
+#include "kernels/base/cuda_words.cuh"
 #include "kernels/norm.hpp"
 #include "kernels/quantize_cuda.cuh"
 
@@ -61,30 +62,50 @@ __device__ float2 row_moments(float sum, SquaresAround&& squares_around, int hid
   return {mean, 1.0F / sqrtf(squares / count + eps)};
 }
 
-// out[row] = norm(residual[row] += held), the sum left out where there is no residual. Thread t
-// holds packs t, t + blockDim.x, ... of the row; all threads of the block call.
+// A thread's packs of a row: t, t + blockDim.x, ...
+template <typename T, int width, int packs>
+__device__ __forceinline__ void load_held(PackWords<T, width> (&held)[packs], const T* row,
+                                          int pack_count) {
+#pragma unroll
+  for (int p = 0; p < packs; ++p) {
+    const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
+    if (index < pack_count) held[p] = load_words<T, width>(row + index * width);
+  }
+}
+
+// out[row] = norm(residual[row] += held), the sum left out where there is no residual. All threads
+// of the block call.
 template <NormKind kind, bool quantize, typename T, int width, int packs>
-__device__ __forceinline__ void add_norm_held(Pack<T, width> (&held)[packs],
+__device__ __forceinline__ void add_norm_held(PackWords<T, width> (&held)[packs],
                                               const NormArgs<T>& args, std::int64_t row,
                                               float* scratch) {
   const int pack_count = args.hidden / width;
   T* residual = args.residual.data == nullptr ? nullptr : args.residual.row(row);
+  // What is read is asked for before the first store and the sums, where registers can hold it.
+  constexpr bool holds_weight = packs <= 2;
+  PackWords<T, width> before[packs];
+  PackWords<T, width> weight[packs];
+  if (residual != nullptr) load_held(before, residual, pack_count);
+  if constexpr (holds_weight) load_held(weight, args.weight, pack_count);
   float sum = 0;
 #pragma unroll
   for (int p = 0; p < packs; ++p) {
     const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
     if (index >= pack_count) continue;
+    float x[width];
+    widen(held[p], x);
     if (residual != nullptr) {
-      const Pack<T, width> before = load_pack<T, width>(residual + index * width);
+      float was[width];
+      widen(before[p], was);
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        held[p].values[i] = from_float<T>(to_float(before.values[i]) + to_float(held[p].values[i]));
-      }
-      store_pack(residual + index * width, held[p]);
+      for (int i = 0; i < width; ++i) x[i] += was[i];
+      held[p] = narrow<T>(x);
+      store_words(residual + index * width, held[p]);
+      widen(held[p], x);
     }
     if constexpr (kind == NormKind::layer) {
 #pragma unroll
-      for (int i = 0; i < width; ++i) sum += to_float(held[p].values[i]);
+      for (int i = 0; i < width; ++i) sum += x[i];
     }
   }
 
@@ -94,11 +115,10 @@ __device__ __forceinline__ void add_norm_held(Pack<T, width> (&held)[packs],
     for (int p = 0; p < packs; ++p) {
       const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
       if (index >= pack_count) continue;
+      float x[width];
+      widen(held[p], x);
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        const float difference = to_float(held[p].values[i]) - mean;
-        squares += difference * difference;
-      }
+      for (int i = 0; i < width; ++i) squares += (x[i] - mean) * (x[i] - mean);
     }
     return squares;
   };
@@ -109,20 +129,35 @@ __device__ __forceinline__ void add_norm_held(Pack<T, width> (&held)[packs],
   for (int p = 0; p < packs; ++p) {
     const int index = p * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
     if (index >= pack_count) continue;
-    const Pack<T, width> weight = load_pack<T, width>(args.weight + index * width);
-    Pack<T, width> bias;
-    if (args.bias != nullptr) bias = load_pack<T, width>(args.bias + index * width);
-    Pack<T, width> result;
+    if constexpr (!holds_weight) weight[p] = load_words<T, width>(args.weight + index * width);
+    float x[width];
+    float w[width];
+    widen(held[p], x);
+    widen(weight[p], w);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      y[p][i] = (to_float(held[p].values[i]) - moments.x) * moments.y *
-                (to_float(weight.values[i]) + args.weight_offset);
-      if (args.bias != nullptr) y[p][i] += to_float(bias.values[i]);
-      result.values[i] = from_float<T>(y[p][i]);
+      y[p][i] = (x[i] - moments.x) * moments.y * (w[i] + args.weight_offset);
     }
-    if constexpr (!quantize) store_pack(args.out.row(row) + index * width, result);
+    if (args.bias != nullptr) {
+      float bias[width];
+      widen(load_words<T, width>(args.bias + index * width), bias);
+#pragma unroll
+      for (int i = 0; i < width; ++i) y[p][i] += bias[i];
+    }
+    if constexpr (!quantize) store_words(args.out.row(row) + index * width, narrow<T>(y[p]));
   }
   if constexpr (quantize) quantize_row(args.quantized, row, args.hidden, y, scratch);
+}
+
+// The same of packs.
+template <NormKind kind, bool quantize, typename T, int width, int packs>
+__device__ __forceinline__ void add_norm_held(const Pack<T, width> (&held)[packs],
+                                              const NormArgs<T>& args, std::int64_t row,
+                                              float* scratch) {
+  PackWords<T, width> words[packs];
+#pragma unroll
+  for (int p = 0; p < packs; ++p) words[p] = reinterpret_cast<const PackWords<T, width>&>(held[p]);
+  add_norm_held<kind, quantize>(words, args, row, scratch);
 }
 
 }  // namespace millrace::cuda

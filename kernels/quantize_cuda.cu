@@ -10,10 +10,12 @@ struct Load {
   Rows<const T> x;
 
   template <int N>
-  __device__ void values(std::int64_t row, int column, float (&y)[N]) const {
-    const Pack<T, N> pack = load_pack<T, N>(x.row(row) + column);
-#pragma unroll
-    for (int i = 0; i < N; ++i) y[i] = to_float(pack.values[i]);
+  __device__ Loaded<T, N> load(std::int64_t row, int column) const {
+    return cuda::load<T, N>(x.row(row) + column);
+  }
+  template <int N>
+  static __device__ void values(const Loaded<T, N>& loaded, float (&y)[N]) {
+    widen(loaded, y);
   }
 };
 

@@ -45,6 +45,8 @@ struct QkNorm {
 //   k_cache, v_cache [blocks, kv_heads, block_size, head_dim], contiguous; f32, bf16, f16 or
 //   fp8_e4m3
 //             (rounded to nearest even; fp8 has scale 1 and saturates at 448)
+// On CUDA positions, slots and rope may be read while the op before this one on the stream still
+// runs (kernels/base/cuda_launch.cuh): they are constants of the step.
 void qkv_to_cache(const TensorView& qkv, const QkvShape& shape, const TensorView& rope,
                   const TensorView& positions, const TensorView& slots, const QkNorm& qk_norm,
                   const TensorView& k_cache, const TensorView& v_cache, Stream stream);

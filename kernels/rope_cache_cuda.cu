@@ -29,9 +29,8 @@ struct QkvArgs {
   __device__ bool is_query(int head) const { return head < heads; }
   __device__ bool is_value(int head) const { return head >= heads + kv_heads; }
 
-  // Where a key or value head of the token goes; nullptr for nowhere.
-  __device__ Cache* cache_row(std::int64_t token, int head) const {
-    const std::int32_t slot = slots[token];
+  // Where a key or value head goes; nullptr for nowhere.
+  __device__ Cache* cache_row(std::int32_t slot, int head) const {
     if (slot < 0) return nullptr;
     const int kv_head = (head - heads) % kv_heads;
     const std::int64_t block = slot / block_size;
@@ -64,26 +63,17 @@ template <typename T, typename Cache, bool normed>
 __global__ void __launch_bounds__(256)
     qkv_packed(QkvArgs<T, Cache> args, int lanes, int groups, int tokens) {
   allow_next();
-  wait_for_previous();
   constexpr int width = pack_width<T>();
   const int thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int lane = thread % lanes;
   const int group = thread / lanes % groups;
   const std::int64_t token = thread / lanes / groups;
-  if (!normed && token >= tokens) return;
   const int half = args.head_dim / 2;
   T* row = args.qkv.row(token < tokens ? token : 0) + lane * width;
   const int heads = token < tokens ? args.all_heads() : 0;
 
-  Pack<T, width> first[heads_a_thread];
-  Pack<T, width> second[heads_a_thread];
-#pragma unroll
-  for (int h = 0; h < heads_a_thread; ++h) {
-    const int head = group + h * groups;
-    if (head >= heads) continue;
-    first[h] = load_pack<T, width>(row + head * args.head_dim);
-    second[h] = load_pack<T, width>(row + head * args.head_dim + half);
-  }
+  // What is constant in a step comes while the op before still runs.
+  const std::int32_t slot = heads > 0 ? args.slots[token] : -1;
   float cosines[width];
   float sines[width];
   const bool rotates = args.rope != nullptr;
@@ -100,6 +90,18 @@ __global__ void __launch_bounds__(256)
         sines[i + j] = s.values[j];
       }
     }
+  }
+  wait_for_previous();
+  if (!normed && token >= tokens) return;
+
+  Pack<T, width> first[heads_a_thread];
+  Pack<T, width> second[heads_a_thread];
+#pragma unroll
+  for (int h = 0; h < heads_a_thread; ++h) {
+    const int head = group + h * groups;
+    if (head >= heads) continue;
+    first[h] = load_pack<T, width>(row + head * args.head_dim);
+    second[h] = load_pack<T, width>(row + head * args.head_dim + half);
   }
 
 #pragma unroll
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(256)
         store_floats(row + head * args.head_dim, a);
         store_floats(row + head * args.head_dim + half, b);
       }
-    } else if (Cache* to = args.cache_row(token, head); to != nullptr) {
+    } else if (Cache* to = args.cache_row(slot, head); to != nullptr) {
       store_floats(to + lane * width, a);
       store_floats(to + lane * width + half, b);
     }
@@ -161,7 +163,7 @@ __global__ void qkv_by_element(QkvArgs<T, Cache> args) {
   if (head >= args.all_heads()) return;
   T* row = args.qkv.row(token) + static_cast<std::int64_t>(head) * args.head_dim;
   const bool is_query = args.is_query(head);
-  Cache* cache = is_query ? nullptr : args.cache_row(token, head);
+  Cache* cache = is_query ? nullptr : args.cache_row(args.slots[token], head);
 
   const T* weight = nullptr;
   float scale = 1;

@@ -2,6 +2,7 @@
 #include "bench/kernels/gpu/gpu_bench.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/quantize.hpp"
 #include "kernels/rope_cache.hpp"
 
 namespace millrace::bench {
@@ -49,6 +50,31 @@ void bench_qkv(const GpuBench& bench, std::int64_t tokens, DType cache) {
                      bytes);
 }
 
+// Ops that make the fp8 rows of an 8B layer's products.
+void bench_quantized(const GpuBench& bench, std::int64_t tokens) {
+  const std::int64_t hidden = 4096;
+  const std::int64_t inner = 14336;
+  const Tensor gate_up = bench.random(DType::bf16, {tokens, 2 * inner});
+  const Tensor x = bench.random(DType::bf16, {tokens, hidden});
+  const Tensor residual = bench.random(DType::bf16, {tokens, hidden});
+  const Tensor weight = bench.random(DType::bf16, {hidden});
+  const Tensor wide(DType::fp8_e4m3, bench.device(), {tokens, inner});
+  const Tensor narrow(DType::fp8_e4m3, bench.device(), {tokens, hidden});
+  const Tensor scales(DType::f32, bench.device(), {tokens});
+  const NormWeights weights{NormKind::rms, weight, TensorView(), 1e-5F, 0};
+  const auto report = [&](const char* op, std::int64_t columns, int bytes_of_each, auto&& call) {
+    bench.report_bytes(op, fmt::format("{} x {} bf16 to fp8", tokens, columns), bench.seconds(call),
+                       static_cast<double>(tokens * columns * bytes_of_each));
+  };
+  report("add_norm", hidden, 7, [&] {
+    add_norm({narrow, scales}, residual, x, weights, bench.stream());
+  });
+  report("quantize", hidden, 3, [&] { quantize({narrow, scales}, x, bench.stream()); });
+  report("gated_activation", inner, 5, [&] {
+    gated_activation({wide, scales}, gate_up, Activation::silu, bench.stream());
+  });
+}
+
 }  // namespace
 
 void bench_rows(const GpuBench& bench) {
@@ -56,6 +82,7 @@ void bench_rows(const GpuBench& bench) {
   bench_norm(bench, 8192, 8192);
   bench_norm(bench, 65536, 576);
   bench_norm(bench, 64, 4096);
+  for (const std::int64_t tokens : {64, 256, 1280, 8192}) bench_quantized(bench, tokens);
   bench_qkv(bench, 16384, DType::bf16);
   bench_qkv(bench, 16384, DType::fp8_e4m3);
   for (const std::int64_t tokens : {64, 8192}) {

@@ -61,23 +61,28 @@ TEST_F(Fp8OnGpu, RowsAreQuantizedToTheBitsOfTheCpu) {
 }
 
 TEST_F(Fp8OnGpu, QuantizesStridedRowsZerosAndNaN) {
-  const Tensor x = random_tensor(DType::bf16, {3, 400}, 1);
-  const TensorView part = x->slice(1, 8, 256);
-  std::fill_n(x->as<Bfloat16>(), 400, Bfloat16{});
-  x->as<Bfloat16>()[400 + 20] = to_bfloat16(NAN);
-  const Tensor gpu_x = to_gpu(x, stream());
-  const QuantizedTensor expected = poisoned_quantized(3, 256, Fp8Scaling::rows, Device::cpu());
-  quantize(expected.view(), part, cpu_stream);
-  const QuantizedTensor out = poisoned_quantized(3, 256, Fp8Scaling::rows, stream().device);
-  quantize(out.view(), gpu_x->slice(1, 8, 256), stream());
-  const QuantizedTensor got = to_host(out, stream());
-  for (const std::int64_t row : {0, 2}) {
-    EXPECT_EQ(std::memcmp(got.values().as<Fp8E4m3>() + row * 256,
-                          expected.values().as<Fp8E4m3>() + row * 256, 256),
-              0);
-    EXPECT_EQ(got.scales->as<float>()[row], expected.scales->as<float>()[row]);
+  for (const std::int64_t columns : {256, 14336}) {  // of one block, and of a cluster
+    const std::int64_t stride = columns + 144;
+    const Tensor x = random_tensor(DType::bf16, {3, stride}, 1);
+    const TensorView part = x->slice(1, 8, columns);
+    std::fill_n(x->as<Bfloat16>(), stride, Bfloat16{});
+    x->as<Bfloat16>()[stride + 20] = to_bfloat16(NAN);
+    const Tensor gpu_x = to_gpu(x, stream());
+    const QuantizedTensor expected =
+        poisoned_quantized(3, columns, Fp8Scaling::rows, Device::cpu());
+    quantize(expected.view(), part, cpu_stream);
+    const QuantizedTensor out = poisoned_quantized(3, columns, Fp8Scaling::rows, stream().device);
+    quantize(out.view(), gpu_x->slice(1, 8, columns), stream());
+    const QuantizedTensor got = to_host(out, stream());
+    for (const std::int64_t row : {0, 2}) {
+      EXPECT_EQ(std::memcmp(got.values().as<Fp8E4m3>() + row * columns,
+                            expected.values().as<Fp8E4m3>() + row * columns,
+                            static_cast<std::size_t>(columns)),
+                0);
+      EXPECT_EQ(got.scales->as<float>()[row], expected.scales->as<float>()[row]);
+    }
+    EXPECT_TRUE(std::isnan(got.scales->as<float>()[1]));
   }
-  EXPECT_TRUE(std::isnan(got.scales->as<float>()[1]));
 }
 
 // Every value is the f32 oracle's within half a step of its scale, and some for the op's own
