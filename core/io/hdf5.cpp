@@ -155,8 +155,16 @@ Object open_dataset(const Object& parent, const std::string& name, const Object&
   return dataset;
 }
 
+// One that holds a single value: H5Aread() writes as many as there are.
 Object open_attribute(const Object& object, const std::string& name) {
-  return {check(H5Aopen(object.id(), name.c_str(), H5P_DEFAULT), object.id(), "read"), H5Aclose};
+  Object attribute(check(H5Aopen(object.id(), name.c_str(), H5P_DEFAULT), object.id(), "read"),
+                   H5Aclose);
+  const Object values = space(H5Aget_space(attribute.id()));
+  if (H5Sget_simple_extent_npoints(values.id()) != 1) {
+    throw UserError("{} is damaged: the attribute {} is no single value", file_name(object.id()),
+                    name);
+  }
+  return attribute;
 }
 
 void write_scalar(const Object& object, const std::string& name, hid_t type, hid_t memory_type,
@@ -361,6 +369,9 @@ DatasetReader::DatasetReader(const Object& parent, const std::string& name, Type
     : type_(type) {
   dataset_ = open_dataset(parent, name, access_properties());
   const Object rows_space = space(H5Dget_space(dataset_.id()));
+  if (H5Sget_simple_extent_ndims(rows_space.id()) != 1) {
+    throw UserError("{} is damaged: {} is no column", file_name(parent.id()), name);
+  }
   rows_ = static_cast<std::uint64_t>(
       check(H5Sget_simple_extent_npoints(rows_space.id()), parent.id(), "read"));
 }
@@ -377,6 +388,10 @@ void DatasetReader::read(std::uint64_t begin, void* rows, std::size_t count) con
   const Object memory = space(H5Screate_simple(1, &length, nullptr));
   check(H5Dread(dataset_.id(), file_type(type_).id(), memory.id(), source.id(), H5P_DEFAULT, rows),
         dataset_.id(), "read");
+}
+
+void refuse_value(const Object& parent, std::string_view column, double value) {
+  throw UserError("{} is damaged: {} holds {}", file_name(parent.id()), column, value);
 }
 
 std::size_t table_rows(std::uint64_t rows) {

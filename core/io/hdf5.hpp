@@ -85,6 +85,17 @@ class DatasetWriter {
   std::uint64_t rows_ = 0;
 };
 
+// A value of a column, or a UserError that names the file and the column when it is not in
+// [low, high]: files come from anywhere, and sizes, places and times are computed with.
+[[noreturn]] void refuse_value(const Object& parent, std::string_view column, double value);
+template <typename T>
+T in_range(const Object& parent, std::string_view column, T value, T low, T high) {
+  if (!(value >= low && value <= high)) {  // NaN is neither
+    refuse_value(parent, column, static_cast<double>(value));
+  }
+  return value;
+}
+
 // Rows of a table that is read as a whole, which may claim any number: throws beyond 2^22.
 std::size_t table_rows(std::uint64_t rows);
 

@@ -117,6 +117,30 @@ std::vector<Row> read_table(const Object& group) {
 
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
+// Throws for what the page and the summary could not compute with.
+void check_ranks(const Object& group, const std::vector<RankRow>& rows) {
+  constexpr std::int32_t most = 1 << 22;  // as many as a table may have rows
+  for (const RankRow& row : rows) {
+    hdf5::in_range(group, "topology/ranks/data", row.data, 0, most);
+    hdf5::in_range(group, "topology/ranks/pipeline", row.pipeline, 0, most);
+    hdf5::in_range(group, "topology/ranks/tensor", row.tensor, 0, most);
+  }
+}
+
+void check_cache(const Object& group, const KvCacheReport& cache) {
+  const auto replicas = static_cast<std::int32_t>(cache.ranks.size());
+  for (const KvCacheRow& row : cache.ranks) {
+    hdf5::in_range(group, "kv_cache/replica", row.replica, 0, replicas - 1);
+    hdf5::in_range(group, "kv_cache/blocks", row.blocks, std::int64_t{0}, std::int64_t{1} << 40);
+  }
+}
+
+void check_timeline(const Object& group, const std::vector<TimelineRow>& rows) {
+  for (const TimelineRow& row : rows) {
+    hdf5::in_range(group, "timeline/seconds", row.seconds, 0.0, 1e12);
+  }
+}
+
 // A flag that was given several times has one attribute, with a line for each value.
 Settings without_repeats(const Settings& settings) {
   Settings merged;
@@ -228,6 +252,7 @@ Report read_report(const Object& file) {
 
   const Object topology = hdf5::open_group(file, "topology");
   report.ranks = read_table<RankRow>(hdf5::open_group(topology, "ranks"));
+  check_ranks(topology, report.ranks);
   report.links = read_table<LinkRow>(hdf5::open_group(topology, "links"));
   if (hdf5::has_attribute(topology, "gpu_sums")) {
     report.gpu_sums = hdf5::read_text_attribute(topology, "gpu_sums");
@@ -236,13 +261,20 @@ Report read_report(const Object& file) {
   const Object cache = hdf5::open_group(file, "kv_cache");
   KvCacheReport& kv = report.kv_cache;
   kv.ranks = read_table<KvCacheRow>(cache);
-  kv.block_size = static_cast<std::int32_t>(hdf5::read_integer_attribute(cache, "block_size"));
-  kv.max_model_len =
-      static_cast<std::int32_t>(hdf5::read_integer_attribute(cache, "max_model_len"));
+  check_cache(cache, kv);
+  const auto tokens = [&cache](const char* attribute) {
+    constexpr std::int64_t most = 1 << 30;
+    const std::int64_t value = hdf5::read_integer_attribute(cache, attribute);
+    return static_cast<std::int32_t>(
+        hdf5::in_range(cache, attribute, value, std::int64_t{0}, most));
+  };
+  kv.block_size = tokens("block_size");
+  kv.max_model_len = tokens("max_model_len");
   kv.peak_running = hdf5::read_integer_attribute(cache, "achieved_concurrency");
   kv.preemptions = hdf5::read_integer_attribute(cache, "preemptions");
 
   report.timeline = read_table<TimelineRow>(hdf5::open_group(file, "timeline"));
+  check_timeline(file, report.timeline);
   report.job = read_job(file);
   return report;
 }

@@ -19,6 +19,11 @@ using hdf5::ColumnReader;
 using hdf5::Object;
 using hdf5::RaggedReader;
 
+// More than the longest line and the longest model have.
+constexpr std::int32_t most_tokens = 1 << 27;
+// On a run's clock; beyond what any run lasts, and small enough to compute with.
+constexpr double most_seconds = 1e12;
+
 class RequestRows {
  public:
   explicit RequestRows(const Object& file)
@@ -45,17 +50,22 @@ class RequestRows {
     row.id = id_.next_text();
     row.error = error_.next_text();
     row.offset = offset_.next();
-    row.prompt_tokens = prompt_tokens_.next();
+    row.prompt_tokens =
+        hdf5::in_range(group_, "requests/prompt_tokens", prompt_tokens_.next(), 0, most_tokens);
     row.output_tokens = output_tokens_.next();
     row.outputs = outputs_.next();
-    row.arrived_seconds = arrived_.next();
-    row.first_token_seconds = first_token_.next();
-    row.finished_seconds = finished_.next();
+    row.arrived_seconds = seconds("requests/arrived_seconds", arrived_);
+    row.first_token_seconds = seconds("requests/first_token_seconds", first_token_);
+    row.finished_seconds = seconds("requests/finished_seconds", finished_);
     row.run = run_ ? run_->next() : 0;
     return true;
   }
 
  private:
+  double seconds(std::string_view column, ColumnReader<double>& from) const {
+    return hdf5::in_range(group_, column, from.next(), -most_seconds, most_seconds);
+  }
+
   Object group_;
   RaggedReader<std::uint8_t> id_;
   RaggedReader<std::uint8_t> error_;
@@ -72,8 +82,10 @@ class RequestRows {
 
 class OutputRows {
  public:
+  // `group` must outlive this.
   explicit OutputRows(const Object& group)
-      : request_(group, "request"),
+      : group_(group),
+        request_(group, "request"),
         completion_(group, "completion"),
         tokens_(group, "tokens"),
         finish_reason_(group, "finish_reason", hdf5::Type::finish_reason) {}
@@ -84,12 +96,15 @@ class OutputRows {
     }
     row.request = request_.next();
     row.completion = completion_.next();
-    row.tokens = tokens_.next();
-    row.finish_reason = static_cast<FinishReason>(finish_reason_.next());
+    row.tokens = hdf5::in_range(group_, "outputs/tokens", tokens_.next(), 0, most_tokens);
+    constexpr int most = static_cast<int>(FinishReason::error);
+    row.finish_reason = static_cast<FinishReason>(
+        hdf5::in_range<int>(group_, "outputs/finish_reason", finish_reason_.next(), 0, most));
     return true;
   }
 
  private:
+  const Object& group_;
   ColumnReader<std::int64_t> request_;
   ColumnReader<std::int32_t> completion_;
   ColumnReader<std::int32_t> tokens_;
@@ -203,7 +218,8 @@ void ResultReader::for_each_request(const std::function<void(const RequestRow&)>
 }
 
 void ResultReader::for_each_output(const std::function<void(const OutputRow&)>& visit) const {
-  OutputRows rows(hdf5::open_group(impl_->file_, "outputs"));
+  const Object group = hdf5::open_group(impl_->file_, "outputs");
+  OutputRows rows(group);
   for (OutputRow row; rows.next(row);) {
     visit(row);
   }
@@ -243,7 +259,7 @@ void ResultReader::for_each(const ResultVisitor& visit, bool with_texts) const {
     if (prompts) {
       result.prompt_token_ids = prompts->next();
     } else {
-      result.prompt_token_ids.assign(static_cast<std::size_t>(std::max(row.prompt_tokens, 0)), 0);
+      result.prompt_token_ids.assign(static_cast<std::size_t>(row.prompt_tokens), 0);
     }
     for (std::int32_t i = 0; i < row.outputs; ++i) {
       OutputRow output;
@@ -257,7 +273,7 @@ void ResultReader::for_each(const ResultVisitor& visit, bool with_texts) const {
       if (texts) {
         texts->next(completion);
       } else {
-        completion.token_ids.assign(static_cast<std::size_t>(std::max(output.tokens, 0)), 0);
+        completion.token_ids.assign(static_cast<std::size_t>(output.tokens), 0);
       }
       result.completions.push_back(std::move(completion));
     }

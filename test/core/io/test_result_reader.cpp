@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <hdf5.h>
 
+#include <cmath>
 #include <fstream>
 
 #include "core/io/hdf5.hpp"
+#include "core/io/report_html.hpp"
 #include "core/io/results.hpp"
+#include "core/io/statistics.hpp"
 #include "kernels/base/error.hpp"
 #include "test/core/io/samples.hpp"
 
@@ -154,6 +157,89 @@ TEST_F(ResultFiles, TruncatedOnesAreAnErrorAndNotACrash) {
     write_file(path, whole.substr(0, length));
     EXPECT_THROW(ResultReader reader(path), UserError) << length;
   }
+}
+
+// Overwrites every row of a column.
+template <typename T>
+void overwrite(const std::filesystem::path& path, const char* column, hid_t type, T value) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen2(file, column, H5P_DEFAULT);
+  const hid_t space = H5Dget_space(dataset);
+  const std::vector<T> rows(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space)), value);
+  EXPECT_FALSE(rows.empty());
+  EXPECT_GE(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows.data()), 0);
+  H5Sclose(space);
+  H5Dclose(dataset);
+  H5Fclose(file);
+}
+
+TEST_F(ResultFiles, ImpossibleValuesAreNamedBeforeAnybodyComputesWithThem) {
+  const auto error_of = [&](const char* column, auto type, auto value) -> std::string {
+    const auto path = write("a.h5", 20);
+    overwrite(path, column, type, value);
+    try {
+      const ResultReader reader(path);
+      report_html(reader.report(), gather_statistics(reader, "a.h5"));
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const auto real = H5T_NATIVE_DOUBLE;
+  const auto whole = H5T_NATIVE_INT32;
+  EXPECT_EQ(error_of("requests/finished_seconds", real, HUGE_VAL),
+            (folder_ / "a.h5").string() + " is damaged: requests/finished_seconds holds inf");
+  EXPECT_THAT(error_of("requests/arrived_seconds", real, std::nan("")), HasSubstr("holds nan"));
+  EXPECT_THAT(error_of("timeline/seconds", real, -1.0), HasSubstr("timeline/seconds holds -1"));
+  EXPECT_THAT(error_of("kv_cache/replica", whole, -3), HasSubstr("kv_cache/replica holds -3"));
+  EXPECT_THAT(error_of("kv_cache/replica", whole, 4), HasSubstr("kv_cache/replica holds 4"));
+  EXPECT_THAT(error_of("topology/ranks/data", whole, INT32_MAX), HasSubstr("ranks/data"));
+  EXPECT_THAT(error_of("outputs/tokens", whole, INT32_MAX), HasSubstr("outputs/tokens"));
+  EXPECT_THAT(error_of("requests/prompt_tokens", whole, -1), HasSubstr("prompt_tokens holds -1"));
+  EXPECT_EQ(error_of("timeline/running", whole, 5), "no error");
+}
+
+// Reading more values than there is room for would write over whatever lies behind it.
+TEST_F(ResultFiles, AnAttributeOfManyValuesIsRefused) {
+  const auto with_many = [&](const char* group, const char* name, hid_t type) {
+    const auto path = write("a.h5", 20);
+    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t object = H5Gopen2(file, group, H5P_DEFAULT);
+    EXPECT_GE(H5Adelete(object, name), 0);
+    const hsize_t count = 5000;
+    const hid_t space = H5Screate_simple(1, &count, nullptr);
+    const hid_t attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    const std::vector<char> zeros(count * H5Tget_size(type));
+    EXPECT_GE(H5Awrite(attribute, type, zeros.data()), 0);
+    H5Aclose(attribute);
+    H5Sclose(space);
+    H5Gclose(object);
+    H5Fclose(file);
+    return [path] { ResultReader(path).report(); };
+  };
+  const hid_t text = H5Tcopy(H5T_C_S1);
+  H5Tset_size(text, H5T_VARIABLE);
+  const auto refused = ThrowsMessage<UserError>(HasSubstr("is no single value"));
+  EXPECT_THAT(with_many("/", "schema_version", H5T_NATIVE_INT64), refused);
+  EXPECT_THAT(with_many("/", "format", text), refused);
+  EXPECT_THAT(with_many("/kv_cache", "block_size", H5T_NATIVE_INT64), refused);
+  EXPECT_THAT(with_many("/summary", "load_seconds", H5T_NATIVE_DOUBLE), refused);
+  EXPECT_THAT(with_many("/config", "model", text), refused);
+  H5Tclose(text);
+}
+
+TEST_F(ResultFiles, ATableIsNoColumn) {
+  const auto path = write("a.h5", 20);
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  ASSERT_GE(H5Ldelete(file, "requests/offset", H5P_DEFAULT), 0);
+  const hsize_t shape[] = {4, 5};
+  const hid_t space = H5Screate_simple(2, shape, nullptr);
+  H5Dclose(H5Dcreate2(file, "requests/offset", H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT,
+                      H5P_DEFAULT));
+  H5Sclose(space);
+  H5Fclose(file);
+  EXPECT_THAT([&] { ResultReader(path).for_each_request([](const RequestRow&) {}); },
+              ThrowsMessage<UserError>(HasSubstr("offset is no column")));
 }
 
 // What an HDF5 file can say beside data of its own.
