@@ -159,8 +159,8 @@ void report(const Options& options, const Engine& engine, const Workload& worklo
 // `requests` sequences that all decode together for decode_steps steps where `batch` of them run,
 // though the first begin while the prompts of the others run.
 Workload decode_workload(int requests, int batch, const Options& options) {
-  const std::int64_t prompt_steps =
-      std::int64_t{batch} * options.context / options.config.engine.max_num_batched_tokens + 1;
+  const std::int64_t tokens = options.config.engine.max_num_batched_tokens.value_or(2048);
+  const std::int64_t prompt_steps = std::int64_t{batch} * options.context / tokens + 1;
   const std::int64_t outputs = decode_steps + prompt_steps;
   const std::int64_t prompt = std::max<std::int64_t>(1, options.context - outputs / 2);
   return parse_workload(fmt::format("{}/{}x{}", prompt, outputs, requests));

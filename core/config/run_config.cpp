@@ -22,11 +22,11 @@ void validate(const RunConfig& config) {
   prompt_format(config.input.prompts);
   result_format(config.output.output);
   const EngineConfig& engine = config.engine;
-  if (engine.max_num_batched_tokens < engine.max_num_seqs) {
+  if (engine.max_num_batched_tokens && engine.max_num_batched_tokens < engine.max_num_seqs) {
     throw UserError(
         "--max-num-batched-tokens {} is less than --max-num-seqs {}: a step could not give every "
         "running sequence one token",
-        engine.max_num_batched_tokens, engine.max_num_seqs);
+        *engine.max_num_batched_tokens, *engine.max_num_seqs);
   }
   const StopConfig& stop = config.stop;
   if (const double limit = stop.time_limit_seconds.value_or(0);

@@ -54,9 +54,9 @@ struct LinkConfig {
 
 struct EngineConfig {
   DeviceChoice device = DeviceChoice::automatic;
-  int max_num_seqs = 0;                               // sequences in one replica's running set
-  int max_num_batched_tokens = 0;                     // tokens in one step
-  int block_size = 0;                                 // tokens in one KV block
+  std::optional<int> max_num_seqs;            // of one replica's running set; unset: by the device
+  std::optional<int> max_num_batched_tokens;  // in one step; unset: by the device
+  int block_size = 0;                         // tokens in one KV block
   std::optional<std::int64_t> kv_cache_memory_bytes;  // per rank; unset: from the memory there is
   double gpu_memory_utilization = 0;  // fraction of a GPU's memory that the run may use
   bool nvls = false;                  // NCCL may use NVLink multicast

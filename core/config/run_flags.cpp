@@ -334,11 +334,13 @@ std::vector<Flag> engine_flags(EngineConfig& config) {
          config.device = static_cast<DeviceChoice>(value.word({"auto", "cpu", "cuda"}));
        },
        Change::free},
-      {group, "max-num-seqs", "", Kind::value, "N", "256",
-       "Sequences that a replica runs at the same time.", into(config.max_num_seqs, 1, 1 << 20),
-       Change::free},
-      {group, "max-num-batched-tokens", "", Kind::value, "N", "2048",
-       "Tokens in one step, prompts and outputs together.",
+      {group, "max-num-seqs", "", Kind::value, "N", "",
+       "Sequences that a replica runs at the same time. Not given: 1024 on GPUs, 256 on CPUs, and "
+       "no more than a step has tokens.",
+       into(config.max_num_seqs, 1, 1 << 20), Change::free},
+      {group, "max-num-batched-tokens", "", Kind::value, "N", "",
+       "Tokens in one step, prompts and outputs together. Not given: 8192 on GPUs, 2048 on CPUs, "
+       "and one for each sequence at least.",
        into(config.max_num_batched_tokens, 1, 1 << 24), Change::free},
       {group, "block-size", "", Kind::value, "N", "16", "Tokens in one block of the KV cache.",
        into(config.block_size, 1, 1024), Change::free},

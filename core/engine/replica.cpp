@@ -108,8 +108,9 @@ std::int64_t agreed_blocks(const Grid& grid, const ReplicaParameters& p,
   if (!p.num_blocks && blocks < of_request) {
     throw UserError(
         "beside weights, activations and libraries a GPU has room for {} tokens of KV cache, less "
-        "than one request of --max-model-len {}",
-        blocks * p.block_size, p.max_model_len);
+        "than one request of --max-model-len {}; less than --max-num-batched-tokens {} or "
+        "--max-num-seqs {} would leave more",
+        blocks * p.block_size, p.max_model_len, p.max_num_batched_tokens, p.max_num_seqs);
   }
   return std::min<std::int64_t>(blocks, std::numeric_limits<std::int32_t>::max() / p.block_size);
 }

@@ -45,26 +45,39 @@ RankPlan plan_rank(const ModelDescription& model, const GridShape& shape, const 
   return rank;
 }
 
+// What would help a rank that has `left` bytes where it needs `needed`.
+std::string remedy_of(const RankPlan& rank, const PlanOptions& options, std::int64_t left,
+                      std::int64_t needed) {
+  if (left + rank.activation_bytes < needed) return "";
+  return fmt::format(
+      "; less than --max-num-batched-tokens {} or --max-num-seqs {} would leave more",
+      options.max_num_batched_tokens, options.max_num_seqs);
+}
+
 // Why a planned rank cannot run, or nothing.
 std::string problem_of(const RankPlan& rank, const PlanOptions& options) {
   const std::int64_t left = options.memory_bytes - rank.fixed_bytes();
   if (left < options.cache_bytes.value_or(0)) {
-    return fmt::format("needs {} of weights, {} of activations{}{} per rank, and a rank may use {}",
-                       human_bytes(rank.weight_bytes), human_bytes(rank.activation_bytes),
-                       rank.library_bytes == 0
-                           ? ""
-                           : fmt::format(", {} for libraries", human_bytes(rank.library_bytes)),
-                       options.cache_bytes
-                           ? fmt::format(" and {} of KV cache", human_bytes(*options.cache_bytes))
-                           : "",
-                       human_bytes(options.memory_bytes));
+    return fmt::format(
+        "needs {} of weights, {} of activations{}{} per rank, and a rank may use {}{}",
+        human_bytes(rank.weight_bytes), human_bytes(rank.activation_bytes),
+        rank.library_bytes == 0
+            ? ""
+            : fmt::format(", {} for libraries", human_bytes(rank.library_bytes)),
+        options.cache_bytes ? fmt::format(" and {} of KV cache", human_bytes(*options.cache_bytes))
+                            : "",
+        human_bytes(options.memory_bytes),
+        remedy_of(rank, options, left, options.cache_bytes.value_or(0)));
   }
   if (rank.blocks < blocks_of_request(options)) {
     return fmt::format(
         "has room for {} tokens of KV cache in {}, less than one request of --max-model-len {} (it "
-        "needs {})",
+        "needs {}){}",
         rank.blocks * options.block_size, human_bytes(std::max<std::int64_t>(rank.cache_bytes, 0)),
-        options.max_model_len, human_bytes(blocks_of_request(options) * rank.block_bytes));
+        options.max_model_len, human_bytes(blocks_of_request(options) * rank.block_bytes),
+        options.cache_bytes
+            ? ""
+            : remedy_of(rank, options, left, blocks_of_request(options) * rank.block_bytes));
   }
   return "";
 }

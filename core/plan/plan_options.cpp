@@ -1,8 +1,33 @@
 #include "core/plan/plan_options.hpp"
 
+#include <algorithm>
+
 #include "kernels/base/error.hpp"
 
 namespace millrace {
+
+namespace {
+
+// What is not said of a step's size. A GPU needs some thousand tokens at once to be busy; for an
+// 8B model that takes 1 GiB more than what a CPU gets.
+void choose_step_limits(PlanOptions& options, const EngineConfig& engine) {
+  const bool gpu = options.device == DeviceKind::cuda;
+  options.max_num_seqs = gpu ? 1024 : 256;
+  options.max_num_batched_tokens = gpu ? 8192 : 2048;
+  if (engine.max_num_batched_tokens) {
+    options.max_num_batched_tokens = *engine.max_num_batched_tokens;
+    options.max_num_seqs = std::min(options.max_num_seqs, options.max_num_batched_tokens);
+  }
+  if (engine.max_num_seqs) {
+    options.max_num_seqs = *engine.max_num_seqs;
+    if (!engine.max_num_batched_tokens) {
+      options.max_num_batched_tokens =
+          std::max(options.max_num_batched_tokens, options.max_num_seqs);
+    }
+  }
+}
+
+}  // namespace
 
 PlanOptions make_plan_options(const ModelSpec& spec, const ModelConfig& model,
                               const EngineConfig& engine, DeviceKind device,
@@ -18,8 +43,7 @@ PlanOptions make_plan_options(const ModelSpec& spec, const ModelConfig& model,
                     options.max_model_len, spec.max_position_embeddings);
   }
   options.block_size = engine.block_size;
-  options.max_num_seqs = engine.max_num_seqs;
-  options.max_num_batched_tokens = engine.max_num_batched_tokens;
+  choose_step_limits(options, engine);
   options.memory_bytes = memory_bytes;
   options.cache_bytes = engine.kv_cache_memory_bytes;
   options.limit_to_use = device == DeviceKind::cpu;

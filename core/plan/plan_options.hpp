@@ -11,7 +11,8 @@ namespace millrace {
 inline constexpr double cpu_memory_utilization = 0.8;
 
 // Fills in what the flags leave open: the checkpoint's dtype, a cache in f32 on CPUs and in the
-// weights' dtype on GPUs, the model's longest length. `memory_bytes` is what one rank may use.
+// weights' dtype on GPUs, the model's longest length, larger steps on GPUs than on CPUs.
+// `memory_bytes` is what one rank may use.
 // Throws UserError when --max-model-len is beyond the model's positions.
 PlanOptions make_plan_options(const ModelSpec& spec, const ModelConfig& model,
                               const EngineConfig& engine, DeviceKind device,

@@ -59,8 +59,8 @@ class TemporaryFile {
 
 TEST(RunConfig, DefaultsAreTheOnesThatHelpStates) {
   const RunConfig config = config_of({});
-  EXPECT_EQ(config.engine.max_num_seqs, 256);
-  EXPECT_EQ(config.engine.max_num_batched_tokens, 2048);
+  EXPECT_EQ(config.engine.max_num_seqs, std::nullopt);
+  EXPECT_EQ(config.engine.max_num_batched_tokens, std::nullopt);
   EXPECT_EQ(config.engine.block_size, 16);
   EXPECT_DOUBLE_EQ(config.engine.gpu_memory_utilization, 0.92);
   EXPECT_FALSE(config.sampling.max_tokens.has_value());
@@ -219,8 +219,8 @@ TEST(RunConfig, RequiredFlagsAreNamedWhenMissing) {
 }
 
 TEST(RunConfig, ValuesThatContradictEachOtherAreRejected) {
-  EXPECT_THAT(error_of({"--max-num-batched-tokens", "100"}),
-              HasSubstr("--max-num-batched-tokens 100 is less than --max-num-seqs 256"));
+  EXPECT_THAT(error_of({"--max-num-batched-tokens", "100", "--max-num-seqs", "101"}),
+              HasSubstr("--max-num-batched-tokens 100 is less than --max-num-seqs 101"));
   EXPECT_THAT(error_of({"--pipeline-partition", "8,8", "-pp", "3"}),
               HasSubstr("names 2 stages but --pipeline-parallel-size is 3"));
   EXPECT_THAT(error_of({"--output=x.csv"}), HasSubstr("given twice"));
@@ -250,7 +250,7 @@ TEST(RunConfig, HelpNamesEveryFlagWithItsDefaultWithinItsWidth) {
     EXPECT_THAT(text, HasSubstr("--" + flag.name));
     EXPECT_FALSE(flag.help.empty()) << flag.name;
   }
-  EXPECT_THAT(text, HasSubstr("(default: 2048)"));
+  EXPECT_THAT(text, HasSubstr("(default: 0.92)"));
   EXPECT_THAT(text, HasSubstr("--tensor-parallel-size, -tp N"));
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {

@@ -8,6 +8,7 @@
 #include "core/model/model_folder.hpp"
 #include "core/plan/grid_plan.hpp"
 #include "core/plan/human_bytes.hpp"
+#include "core/plan/plan_options.hpp"
 #include "core/weights/checkpoint.hpp"
 
 namespace millrace {
@@ -93,6 +94,39 @@ TEST(GridPlan, WeightsThatDoNotFitAreAProblemThatNamesTheSizes) {
   EXPECT_FALSE(plan.works());
   EXPECT_THAT(plan.problem, ::testing::HasSubstr("of weights"));
   EXPECT_THAT(plan.problem, ::testing::HasSubstr("a rank may use 1.00 MiB"));
+}
+
+TEST(GridPlan, WhereSmallerStepsWouldHelpTheProblemSaysSo) {
+  const ModelDescription model = fixture("llama-tied-bias");
+  const RankPlan fits = plan_grid(model, {}, options_with(1 << 30)).ranks[0];
+  const std::int64_t of_request = 96 / 8 * fits.block_bytes;
+  const std::string remedy =
+      "; less than --max-num-batched-tokens 64 or --max-num-seqs 12 would leave more";
+  for (const std::int64_t memory : {fits.fixed_bytes() - 1, fits.fixed_bytes() + of_request - 1}) {
+    EXPECT_THAT(plan_grid(model, {}, options_with(memory)).problem, ::testing::EndsWith(remedy));
+  }
+  EXPECT_THAT(plan_grid(model, {}, options_with(fits.weight_bytes - 1)).problem,
+              ::testing::Not(::testing::HasSubstr(remedy)));
+}
+
+TEST(PlanOptions, StepsAreAsLargeAsTheDeviceIsGoodFor) {
+  const ModelDescription model = fixture("llama-tied-bias");
+  const auto limits = [&](DeviceKind device, EngineConfig engine) {
+    engine.block_size = 16;
+    const PlanOptions options = make_plan_options(model.spec, {}, engine, device, 1 << 30);
+    return std::pair(options.max_num_seqs, options.max_num_batched_tokens);
+  };
+  EXPECT_EQ(limits(DeviceKind::cpu, {}), std::pair(256, 2048));
+  EXPECT_EQ(limits(DeviceKind::cuda, {}), std::pair(1024, 8192));
+  EngineConfig engine;
+  engine.max_num_batched_tokens = 100;  // a token for each sequence
+  EXPECT_EQ(limits(DeviceKind::cuda, engine), std::pair(100, 100));
+  engine.max_num_seqs = 7;
+  EXPECT_EQ(limits(DeviceKind::cuda, engine), std::pair(7, 100));
+  engine.max_num_batched_tokens.reset();
+  EXPECT_EQ(limits(DeviceKind::cuda, engine), std::pair(7, 8192));
+  engine.max_num_seqs = 10'000;
+  EXPECT_EQ(limits(DeviceKind::cpu, engine), std::pair(10'000, 10'000));
 }
 
 TEST(GridPlan, AGridThatTheModelCannotTakeIsAProblem) {
