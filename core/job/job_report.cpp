@@ -86,6 +86,8 @@ std::vector<std::pair<std::string, std::string>> effective_settings(const RunCon
   put("dtype", name(options.dtype));
   put("kv-cache-dtype", name(options.cache_dtype));
   put("max-model-len", options.max_model_len);
+  put("max-num-seqs", options.max_num_seqs);
+  put("max-num-batched-tokens", options.max_num_batched_tokens);
   put("data-parallel-size", plan.grid.shape.data);
   put("pipeline-parallel-size", plan.grid.shape.pipeline);
   put("tensor-parallel-size", plan.grid.shape.tensor);

@@ -19,6 +19,8 @@ TEST(EffectiveSettings, RecordWhatWasChosenForWhatWasLeftOpen) {
   plan.grid.shape = {2, 1, 4};
   plan.options.dtype = DType::bf16;
   plan.options.max_model_len = 77;
+  plan.options.max_num_seqs = 1024;
+  plan.options.max_num_batched_tokens = 8192;
   plan.sampling.temperature = 0.25F;
   plan.sampling.top_p = 0.5F;
   const Settings settings = effective_settings(config, plan);
@@ -27,6 +29,8 @@ TEST(EffectiveSettings, RecordWhatWasChosenForWhatWasLeftOpen) {
   EXPECT_THAT(settings, Contains(Pair("dtype", "bfloat16")));
   EXPECT_THAT(settings, Contains(Pair("kv-cache-dtype", "float32")));
   EXPECT_THAT(settings, Contains(Pair("max-model-len", "77")));
+  EXPECT_THAT(settings, Contains(Pair("max-num-seqs", "1024")));
+  EXPECT_THAT(settings, Contains(Pair("max-num-batched-tokens", "8192")));
   EXPECT_THAT(settings, Contains(Pair("tensor-parallel-size", "4")));
   EXPECT_THAT(settings, Contains(Pair("data-parallel-size", "2")));
   EXPECT_THAT(settings, Contains(Pair("temperature", "0.25")));
