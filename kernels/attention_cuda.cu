@@ -155,6 +155,7 @@ void paged_attention(const TensorView& out, const TensorView& q, const TensorVie
   const bool aligned = rows_are_packed(q) && rows_are_packed(out) && rows_are_packed(k_cache) &&
                        rows_are_packed(v_cache);
   const int decoded = args.decode_sequences;
+  args.prefill_beside = decoded > 0 && args.tokens > decoded;
   if (decoded > 0 && !(aligned && decode_attention(args, dtype, cache, stream))) {
     plain_attention(args, dtype, cache, 0, 0, decoded, stream);
   }

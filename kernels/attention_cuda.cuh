@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/base/cuda_mma.cuh"
+#include "kernels/base/cuda_scratch.hpp"
 
 namespace millrace::cuda {
 
@@ -27,12 +28,16 @@ struct AttentionArgs {
   float scale;
   int window;
   float softcap;
+  bool prefill_beside;  // the prefill kernel starts on multiprocessors that decode no longer needs
 
   // First key that the query at `position` sees.
   __device__ int first_key(int position) const {
     return window > 0 ? max(0, position - window + 1) : 0;
   }
 };
+
+// Of the stream's counters, prefill has the last: decode, which may run beside it, those before.
+constexpr int prefill_counter = counter_count - 1;
 
 // Each enqueues one kind of work. They return false, having done nothing, when they have no kernel
 // for it.

@@ -21,7 +21,7 @@ int blocks_of_device(Kernel kernel, std::size_t shared_bytes, Device device) {
                                                              shared_bytes),
                "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
     blocks = std::clamp(blocks, 1, decode::blocks_per_sm) * multiprocessor_count(device);
-    blocks = std::min(blocks, counter_count / decode::warps);
+    blocks = std::min(blocks, prefill_counter / decode::warps);
   }
   return blocks;
 }

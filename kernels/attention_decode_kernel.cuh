@@ -90,13 +90,14 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ int tiles_before[threads];
 
-  allow_next();
+  if (!args.prefill_beside) allow_next();
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const TileList list = count_tiles(args, tiles_before);
   const Split split(list);
   const int share = split.own_share();
   if (share < 0) {
     wait_for_previous();
+    if (args.prefill_beside) allow_next_in_turn();
     return clear_unused<T>(args);
   }
   const std::int64_t share_begin = split.first_tile(share);
@@ -167,6 +168,7 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
   int filled = 0;
   while (filled < WarpRing::slots && !load.is_newest()) load_next(filled++, false);
   wait_for_previous();
+  if (args.prefill_beside) allow_next_in_turn();
 
   constexpr int steps = head_dim / 16;
   std::uint32_t queries[WarpRing::queries_in_registers ? steps : 1][4];

@@ -29,7 +29,8 @@ __global__ void __launch_bounds__(threads, 1)
   if (threadIdx.x == 0) layout.init_barriers();
   __syncthreads();
   allow_next();
-  wait_for_previous();
+  // Decode in front lets this kernel start when keys and queries are there.
+  if (!args.prefill_beside) wait_for_previous();
 
   const int group = static_cast<int>(threadIdx.x) / warpgroup_size;
   if (group == 0) {
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(threads, 1)
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(RegisterShare<Kv>::multiplying));
     multiply<T, Kv, head_dim>(args, layout, group - 1);
   }
+  if (args.prefill_beside) wait_for_previous();
 #endif
 }
 
@@ -61,7 +63,7 @@ void launch(const AttentionArgs& args, const Plan& plan, const Maps& maps, Strea
   const auto grid =
       static_cast<unsigned>(std::min<std::int64_t>(pieces, multiprocessor_count(stream.device)));
   launch_early("prefill_sm90_kernel", kernel, {grid, threads, bytes}, stream, args, plan, maps,
-               reinterpret_cast<unsigned*>(zeroed_counters(stream)));
+               reinterpret_cast<unsigned*>(zeroed_counters(stream) + prefill_counter));
 }
 
 // For an fp8 cache, compiled in its own file.

@@ -13,9 +13,14 @@
 // It says nothing about data. A kernel that never calls it (a library's) holds the next one back
 // until it ends.
 //
-// Both hold in captured graphs, where such a launch becomes a programmatic edge. Devices before
-// compute capability 9.0 have none of this: there the launch is an ordinary one and the functions
-// are empty.
+// Two kernels may also run beside each other, where neither touches what the other writes. The
+// first calls allow_next_in_turn() instead, so that the second starts when all before the two has
+// ended; the second calls wait_for_previous() at its end, so that what comes after it finds both
+// ended.
+//
+// All of it holds in captured graphs, where such a launch becomes a programmatic edge. Devices
+// before compute capability 9.0 have none of this: there the launch is an ordinary one and the
+// functions are empty.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -34,6 +39,12 @@ __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// Behind wait_for_previous(): allow_next() for a kernel that relies on this one's having waited.
+__device__ __forceinline__ void allow_next_in_turn() {
+  __threadfence();
+  allow_next();
 }
 
 // Asks for the line with a constant to be in the second-level cache, which weights that stream

@@ -1,6 +1,6 @@
 // Attention: decode against bandwidth on the bytes of keys and values, prefill against the matmul
 // rate on the operations that the causal mask leaves (4 x head_dim for each query, head and visible
-// key).
+// key), and decode with prompts in the same batch.
 #include <numeric>
 #include <random>
 
@@ -33,6 +33,7 @@ struct Cache {
 struct Work {
   int sequences, queries, keys;
   int fewest_keys = 0;
+  int prompts = 0, prompt_tokens = 0;  // behind the sequences, all of it new
 };
 
 void bench_batch(const GpuBench& bench, const Cache& cache, const Work& work) {
@@ -48,23 +49,32 @@ void bench_batch(const GpuBench& bench, const Cache& cache, const Work& work) {
     all_keys += lengths.back();
   }
   std::shuffle(lengths.begin(), lengths.end(), generator);
-  const std::int64_t blocks_each = (work.keys + Cache::block_size - 1) / Cache::block_size;
-  std::vector<std::int32_t> table(static_cast<std::size_t>(work.sequences * blocks_each));
+  for (int p = 0; p < work.prompts; ++p) {
+    lengths.push_back(work.prompt_tokens);
+    starts.push_back(starts.back() + work.prompt_tokens);
+  }
+  const int sequences = work.sequences + work.prompts;
+  const int most_keys = std::max(work.keys, work.prompt_tokens);
+  const std::int64_t blocks_each = (most_keys + Cache::block_size - 1) / Cache::block_size;
+  std::vector<std::int32_t> table(static_cast<std::size_t>(sequences * blocks_each));
   std::vector<std::int32_t> blocks(static_cast<std::size_t>(cache.keys->size(0)));
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), generator);
   for (std::size_t i = 0; i < table.size(); ++i) table[i] = blocks[i % blocks.size()];
 
-  const std::int64_t tokens = static_cast<std::int64_t>(work.sequences) * work.queries;
+  const std::int64_t tokens = starts.back();
   const std::int64_t width = shape.heads * shape.head_dim;
   const Tensor q = bench.random(DType::bf16, {tokens, width});
   const Tensor out = bench.random(DType::bf16, {tokens, width});
   const Tensor tables = bench.ints(table);
   const Tensor query_starts = bench.ints(starts);
   const Tensor kv_lengths = bench.ints(lengths);
-  const AttentionBatch batch{
-      query_starts, kv_lengths, tables->reshape({work.sequences, blocks_each}),
-      work.queries, work.keys,  work.queries == 1 ? work.sequences : 0};
+  const AttentionBatch batch{query_starts,
+                             kv_lengths,
+                             tables->reshape({sequences, blocks_each}),
+                             std::max(work.queries, work.prompt_tokens),
+                             most_keys,
+                             work.queries == 1 ? work.sequences : 0};
   AttentionParams params;
   params.heads = shape.heads;
   params.kv_heads = shape.kv_heads;
@@ -75,8 +85,10 @@ void bench_batch(const GpuBench& bench, const Cache& cache, const Work& work) {
   const std::string keys = work.fewest_keys > 0 ? fmt::format("{}..{}", work.fewest_keys, work.keys)
                                                 : fmt::format("{}", work.keys);
   const DType dtype = cache.keys->dtype();
+  const std::string prompts =
+      work.prompts > 0 ? fmt::format(" + {} x {}", work.prompts, work.prompt_tokens) : "";
   const std::string what =
-      fmt::format("{} x {} of {}, {} / {} x {}, {}", work.sequences, work.queries, keys,
+      fmt::format("{} x {} of {}{}, {} / {} x {}, {}", work.sequences, work.queries, keys, prompts,
                   shape.heads, shape.kv_heads, shape.head_dim, name(dtype));
   if (work.queries == 1) {
     const double bytes = 2.0 * all_keys * static_cast<double>(shape.kv_heads * shape.head_dim) *
@@ -112,7 +124,14 @@ void bench_decode_attention(const GpuBench& bench) {
                              {512, 1, 1100},
                              {600, 1, 2000, 1000},
                              {750, 1, 2176, 128},
-                             {512, 1, 2048}}) {
+                             {512, 1, 2048},
+                             {600, 1, 2000, 1000, 1, 1000},
+                             {600, 1, 2000, 1000, 2, 1000},
+                             {600, 1, 2000, 1000, 4, 1000},
+                             {600, 1, 2000, 1000, 8, 1000},
+                             {750, 1, 2176, 128, 2, 128},
+                             {750, 1, 2176, 128, 8, 128},
+                             {256, 1, 1024, 0, 1, 1000}}) {
       bench_batch(bench, cache, work);
     }
     const Cache narrow(bench, {9, 3, 64}, dtype, small_cache);

@@ -369,13 +369,17 @@ TEST_F(AttentionOnGpu, AGraphServesOtherLengths) {
   }
 }
 
-// No kernel waits for the host, and each leaves the flags of its parts as it found them.
+// No kernel waits for the host, prompts start while sequences are decoded, and each launch leaves
+// its flags and counters as it found them.
 TEST_F(AttentionOnGpu, LaunchesInARowDoNotDisturbEachOther) {
   std::vector<AttentionCase> cases;
   for (const int sequences : {1, 3, 64, 300}) {
     AttentionCase c{"in a row", {}, params(8, 2, 128), DType::bf16, DType::fp8_e4m3};
     for (int s = 0; s < sequences; ++s) c.sequences.push_back({1, 1 + (s + 1) * 831 % 1900});
     c.decode_sequences = sequences;
+    cases.push_back(c);
+    c.sequences.push_back({300, 700});
+    c.sequences.push_back({129, 129});
     cases.push_back(c);
   }
   std::vector<Batch> batches;
