@@ -9,6 +9,7 @@
 #include "core/io/digest.hpp"
 #include "core/io/posix_file.hpp"
 #include "core/io/report.hpp"
+#include "core/text/unicode.hpp"
 
 namespace millrace {
 namespace {
@@ -24,19 +25,23 @@ const FingerprintPart* find(const std::vector<FingerprintPart>& parts, const std
   return found == parts.end() ? nullptr : &*found;
 }
 
+// For messages: a result file or a journal may be anybody's.
 void compare(const std::vector<FingerprintPart>& was, const std::vector<FingerprintPart>& is,
              std::vector<std::string>& found) {
+  const auto shown = [](const std::string& text) { return text::printable(text); };
   for (const FingerprintPart& part : was) {
     const FingerprintPart* now = find(is, part.name);
     if (now == nullptr) {
-      found.push_back(fmt::format("{} was {}, is not there now", part.name, part.value));
+      found.push_back(
+          fmt::format("{} was {}, is not there now", shown(part.name), shown(part.value)));
     } else if (now->value != part.value) {
-      found.push_back(fmt::format("{} was {}, is {}", part.name, part.value, now->value));
+      found.push_back(
+          fmt::format("{} was {}, is {}", shown(part.name), shown(part.value), shown(now->value)));
     }
   }
   for (const FingerprintPart& part : is) {
     if (find(was, part.name) == nullptr) {
-      found.push_back(fmt::format("{} was not there, is {}", part.name, part.value));
+      found.push_back(fmt::format("{} was not there, is {}", shown(part.name), shown(part.value)));
     }
   }
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/plan/human_bytes.hpp"
+#include "core/text/unicode.hpp"
 
 namespace millrace {
 namespace {
@@ -61,10 +62,13 @@ void add_line(std::string& text, fmt::format_string<Args...> format, Args&&... a
   text += '\n';
 }
 
-std::string_view config_value(const Report& report, std::string_view flag) {
+// What the file says goes to a terminal, and the file may be anybody's.
+std::string shown(std::string_view text) { return text::printable(text); }
+
+std::string config_value(const Report& report, std::string_view flag) {
   for (const auto& [name, value] : report.config) {
     if (name == flag) {
-      return value;
+      return shown(value);
     }
   }
   return {};
@@ -84,7 +88,7 @@ void add_grid(std::string& text, const Report& report) {
   if (!report.ranks.empty()) {
     add_line(text, "grid          {} rank{} on {} host{}: data {} x pipeline {} x tensor {} ({})",
              report.ranks.size(), report.ranks.size() == 1 ? "" : "s", hosts.size(),
-             hosts.size() == 1 ? "" : "s", data, pipeline, tensor, report.ranks[0].device);
+             hosts.size() == 1 ? "" : "s", data, pipeline, tensor, shown(report.ranks[0].device));
   }
 }
 
@@ -100,12 +104,12 @@ void add_job(std::string& text, const JobReport& job) {
   }
   if (job.runs.size() > 1) {
     std::string counts;
-    constexpr std::size_t shown = 8;
-    for (std::size_t i = 0; i < std::min(shown, job.runs.size()); ++i) {
+    constexpr std::size_t most = 8;
+    for (std::size_t i = 0; i < std::min(most, job.runs.size()); ++i) {
       counts += (i > 0 ? " + " : "") + with_commas(job.runs[i].requests);
     }
     add_line(text, "runs          {}: {}{} requests", job.runs.size(), counts,
-             job.runs.size() > shown ? " + ..." : "");
+             job.runs.size() > most ? " + ..." : "");
   }
 }
 
@@ -184,7 +188,7 @@ Statistics gather_statistics(const ResultReader& reader, const std::string& file
 std::string summary_text(const Report& report, const Statistics& statistics) {
   std::string text;
   const Summary& summary = report.summary;
-  add_line(text, "{} (millrace {})", statistics.file, statistics.millrace_version);
+  add_line(text, "{} (millrace {})", statistics.file, shown(statistics.millrace_version));
   if (const auto model = config_value(report, "model"); !model.empty()) {
     add_line(text, "model         {}", model);
   }
@@ -215,14 +219,14 @@ std::string summary_text(const Report& report, const Statistics& statistics) {
   add_spread(text, "latency", statistics.latency_seconds, 3, "s");
   add_spread(text, "first token", statistics.first_token_seconds, 3, "s");
   add_spread(text, "per token", statistics.seconds_per_token, 4, "s");
-  constexpr std::size_t shown = 5;
-  for (std::size_t i = 0; i < std::min(shown, statistics.error_groups.size()); ++i) {
+  constexpr std::size_t most = 5;
+  for (std::size_t i = 0; i < std::min(most, statistics.error_groups.size()); ++i) {
     const ErrorGroup& group = statistics.error_groups[i];
     add_line(text, "error         {} line{}, first index {}: {}", with_commas(group.count),
-             group.count == 1 ? "" : "s", group.first_index, group.message);
+             group.count == 1 ? "" : "s", group.first_index, shown(group.message));
   }
-  if (statistics.error_groups.size() > shown) {
-    add_line(text, "              and {} other reasons", statistics.error_groups.size() - shown);
+  if (statistics.error_groups.size() > most) {
+    add_line(text, "              and {} other reasons", statistics.error_groups.size() - most);
   }
   return text;
 }

@@ -43,6 +43,8 @@ TEST(Fingerprint, DifferencesNameTheOldAndTheNewValue) {
               ElementsAre("--top-k was 5, is 6", "vocab.json was 10 bytes, is not there now",
                           "merges.txt was not there, is 7 bytes"));
   EXPECT_TRUE(differences(was, was).empty());
+  const Fingerprint strange{{{"a\n", "\x1b[2J"}}, {}};
+  EXPECT_THAT(differences(strange, {}), ElementsAre("a\\x0A was \\x1B[2J, is not there now"));
 }
 
 TEST(Fingerprint, WholeFilesAreComparedWhereBothSidesHaveThem) {

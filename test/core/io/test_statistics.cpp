@@ -105,6 +105,17 @@ TEST_F(JobReport, TextSaysWhatTheFileHolds) {
               HasSubstr("error         10 lines, first index 9: the prompt has 4009 <tokens>"));
 }
 
+TEST_F(JobReport, AFileFromElsewhereDoesNotSpeakToTheTerminal) {
+  report_.config = {{"model", "a\x1b[2Jb\nrequests 7"}};
+  report_.ranks = {{.rank = 0, .host = "h", .device = "cpu\r", .gpu_links = ""}};
+  Statistics all = statistics();
+  all.millrace_version = "1\x07";
+  all.error_groups.front().message = "no\x1b]0;title";
+  const std::string text = summary_text(report_, all);
+  EXPECT_EQ(text.find_first_of("\x1b\x07\r"), std::string::npos);
+  EXPECT_THAT(text, HasSubstr("model         a\\x1B[2Jb\\x0Arequests 7\n"));
+}
+
 TEST_F(JobReport, PageStandsAloneAndEscapesWhatUsersWrote) {
   const std::string html = report_html(report_, statistics());
   EXPECT_THAT(html, HasSubstr("the prompt has 4009 &lt;tokens&gt;"));
