@@ -7,10 +7,11 @@
 #include "kernels/base/dtype.hpp"
 
 int main() {
-  const std::vector<std::string> arguments = {"--model=m", "--prompts=p.txt", "--output=o.jsonl"};
+  const std::vector<std::string> arguments = {"--model=m", "--prompts=p.txt", "--output=o.jsonl",
+                                              "--max-num-seqs=300"};
   const millrace::RunConfig config = millrace::parse_run_config(arguments);
   std::printf("millrace %s, %d sequences, %d rank, %zu bytes\n",
               std::string(millrace::version()).c_str(), config.engine.max_num_seqs,
               millrace::Comm().size(), millrace::size_of(millrace::DType::bf16));
-  return config.engine.max_num_seqs == 256 ? 0 : 1;
+  return config.engine.max_num_seqs == 300 ? 0 : 1;
 }
