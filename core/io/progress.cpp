@@ -62,8 +62,11 @@ std::string progress_line(const ProgressState& state) {
   const ProgressCounters& now = state.now;
   const bool whole_file_read = now.bytes_read >= state.prompt_bytes;
   const std::int64_t lines = expected_lines(state);
-  std::string line = fmt::format("{}/{}{} prompts", with_commas(now.requests_done),
-                                 whole_file_read ? "" : "~", with_commas(lines));
+  std::string line = with_commas(now.requests_done);
+  if (lines > 0 || whole_file_read) {
+    line += fmt::format("/{}{}", whole_file_read ? "" : "~", with_commas(lines));
+  }
+  line += " prompts";
   if (lines > 0) {
     line += fmt::format(" ({}%)", std::min<std::int64_t>(100, now.requests_done * 100 / lines));
   }

@@ -2,6 +2,7 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 namespace millrace {
 namespace {
@@ -26,7 +27,9 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
 
 void start_log(LogLevel least, bool speaks) {
   const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
-  sink->set_pattern("%H:%M:%S %^%l%$ %v");
+  // On a terminal the progress line stands where the next message goes.
+  const std::string over_progress = ::isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
+  sink->set_pattern(over_progress + "%H:%M:%S %^%l%$ %v");
   auto logger = std::make_shared<spdlog::logger>("millrace", sink);
   logger->set_level(speaks ? spdlog_level(least) : spdlog::level::off);
   spdlog::set_default_logger(std::move(logger));

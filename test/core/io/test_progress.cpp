@@ -43,6 +43,9 @@ TEST(ProgressLine, CountsTheLinesOfAFileThatIsRead) {
 
 TEST(ProgressLine, StartsAndEndsWithoutNonsense) {
   EXPECT_EQ(progress_line({}), "0/0 prompts | 0 running, 0 waiting");
+  ProgressState begun;
+  begun.prompt_bytes = 100;
+  EXPECT_EQ(progress_line(begun), "0 prompts | 0 running, 0 waiting");
   ProgressState done = state();
   done.now = {};
   done.now.requests_done = done.now.lines_read = 10;
