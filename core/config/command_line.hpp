@@ -41,8 +41,7 @@ Settings read_settings(std::span<const Flag> flags, std::span<const std::string>
 // Calls every flag's `set`, in the table's order.
 void apply_settings(std::span<const Flag> flags, std::span<const Setting> settings);
 
-// Of `flags` those with these names, in the table's order: for programs that share some of
-// another's.
+// Of `flags` those with these names, in the table's order: programs share flags so.
 std::vector<Flag> flags_named(std::vector<Flag> flags,
                               std::initializer_list<std::string_view> names);
 

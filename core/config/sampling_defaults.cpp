@@ -1,7 +1,9 @@
 #include "core/config/sampling_defaults.hpp"
 
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "kernels/base/error.hpp"
 
@@ -25,7 +27,13 @@ void read_generation_config(const std::filesystem::path& path, SamplingParams& p
     if (!found->is_number()) {
       throw UserError("{}: {} is {}, not a number", path.string(), field, found->dump());
     }
-    value = found->get<std::decay_t<decltype(value)>>();
+    using Number = std::decay_t<decltype(value)>;
+    const auto number = found->get<double>();
+    if (std::is_integral_v<Number> && (number != std::floor(number) || std::abs(number) > 1e9)) {
+      throw UserError("{}: {} is {}, not a whole number within a billion", path.string(), field,
+                      found->dump());
+    }
+    value = static_cast<Number>(number);
   };
   take("temperature", params.temperature);
   take("top_k", params.top_k);

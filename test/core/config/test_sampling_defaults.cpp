@@ -62,6 +62,10 @@ TEST_F(SamplingDefaults, BadFilesNameTheFieldAndTheValue) {
   EXPECT_THAT(error(R"({"temperature": "hot"})"),
               ::testing::EndsWith(R"(.json: temperature is "hot", not a number)"));
   EXPECT_THAT(error(R"({"top_p": 7})"), ::testing::HasSubstr("top_p"));
+  EXPECT_THAT(error(R"({"top_k": 1e30})"),
+              ::testing::EndsWith("top_k is 1e+30, not a whole number within a billion"));
+  EXPECT_THAT(error(R"({"max_new_tokens": 2.5})"), ::testing::HasSubstr("max_new_tokens is 2.5"));
+  EXPECT_THAT(error(R"({"temperature": 1e300})"), ::testing::HasSubstr("temperature is inf"));
   EXPECT_THAT(error("[1"), ::testing::EndsWith("is not a JSON object"));
 }
 
