@@ -16,21 +16,33 @@ enum class Kind : char { stopped = 's', user_error = 'u', temporary = 't', failu
 struct Outcome {
   Kind kind = Kind::failure;
   std::string message;
+  bool is_peers = false;
 };
 
+// Which ranks' errors count before others'.
+enum class Weight : std::int64_t { users, failure, follows, nothing };
+
+Weight weight_of(const Outcome& outcome) {
+  if (outcome.is_peers) return Weight::follows;
+  return outcome.kind == Kind::user_error ? Weight::users : Weight::failure;
+}
+
 Outcome describe(const std::exception_ptr& error) {
+  const auto outcome = [](Kind kind, const std::string& message, const std::exception& e) {
+    return Outcome{kind, message, dynamic_cast<const PeerError*>(&e) != nullptr};
+  };
   try {
     std::rethrow_exception(error);
   } catch (const Stopped& e) {
-    return {Kind::stopped, e.what()};
+    return outcome(Kind::stopped, e.what(), e);
   } catch (const UserError& e) {
-    return {Kind::user_error, e.what()};
+    return outcome(Kind::user_error, e.what(), e);
   } catch (const TemporaryError& e) {
-    return {Kind::temporary, e.what()};
+    return outcome(Kind::temporary, e.what(), e);
   } catch (const std::exception& e) {
-    return {Kind::failure, error_message(e)};
+    return outcome(Kind::failure, error_message(e), e);
   } catch (...) {
-    return {Kind::failure, "an exception of unknown type"};
+    return {Kind::failure, "an exception of unknown type", false};
   }
 }
 
@@ -39,9 +51,9 @@ Outcome describe(const std::exception_ptr& error) {
 void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
   const std::int64_t ranks = comm.size();
   const Outcome outcome = mine ? describe(mine) : Outcome{};
-  const std::int64_t own_class = !mine ? 2 : outcome.kind == Kind::user_error ? 0 : 1;
-  const std::int64_t first = comm.all_reduce_min(own_class * ranks + comm.rank());
-  if (first >= 2 * ranks) return;
+  const auto weight = static_cast<std::int64_t>(mine ? weight_of(outcome) : Weight::nothing);
+  const std::int64_t first = comm.all_reduce_min(weight * ranks + comm.rank());
+  if (first / ranks == static_cast<std::int64_t>(Weight::nothing)) return;
   const int failed_rank = static_cast<int>(first % ranks);
   Bytes report;
   if (comm.rank() == failed_rank) {
@@ -53,7 +65,7 @@ void agree_on_outcome(const Comm& comm, std::exception_ptr mine) {
     report.assign(bytes.begin(), bytes.end());
   }
   comm.broadcast_bytes(report, failed_rank);
-  if (own_class == first / ranks) std::rethrow_exception(mine);
+  if (weight == first / ranks) std::rethrow_exception(mine);
   const std::string_view text = as_text(report);
   const std::string message(text.substr(1));
   switch (static_cast<Kind>(text.front())) {

@@ -37,11 +37,11 @@ class PeerFailure : public std::runtime_error, public PeerError {
   using std::runtime_error::runtime_error;
 };
 
-// The second half of agree(): returns when `mine` is null on every rank. Else every rank throws.
-// What the user can mend counts before all else: a GPU without memory makes calls fail on other
-// ranks too. So where there is a UserError, ranks that have one throw their own and the others the
-// lowest such rank's, as PeerUserError; else those that failed throw their own and the others the
-// lowest of these, as PeerTemporaryError or PeerFailure, or Stopped when it was that. Collective.
+// The second half of agree(): returns when `mine` is null on every rank. Else every rank throws:
+// those whose error counts most their own, all others that of the lowest such rank, as
+// PeerUserError, PeerTemporaryError or PeerFailure, or Stopped when it was that. What the user can
+// mend counts most (a GPU without memory makes calls fail on other ranks too), then all other
+// errors, then a PeerError. Collective.
 void agree_on_outcome(const Comm& comm, std::exception_ptr mine);
 
 // Runs `phase` and returns its result, or throws on all ranks of `comm` when it threw on any.

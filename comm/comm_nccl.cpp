@@ -279,6 +279,30 @@ class NcclTransport : public TensorTransport {
   std::optional<PeerChannel> channel_;
 };
 
+// On all ranks, or on none: then every rank throws a UserError, since it is the machines that are
+// not as NCCL needs them.
+std::unique_ptr<NcclTransport> connect_together(const Comm& comm, const ncclUniqueId& id,
+                                                Device device, double limit_seconds) {
+  try {
+    return agree(comm, [&] {
+      try {
+        auto made = std::make_unique<NcclTransport>(id, comm, device, limit_seconds);
+        made->connect(comm.rank(), comm.size(), device, limit_seconds);
+        return made;
+      } catch (...) {
+        tell_that_it_gave_up(comm);
+        throw;
+      }
+    });
+  } catch (const PeerFailure& error) {
+    throw PeerUserError("NCCL does not start: {}", error.what());
+  } catch (const UserError&) {
+    throw;
+  } catch (const std::runtime_error& error) {
+    throw UserError("NCCL does not start: {}", error.what());
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device device,
@@ -292,23 +316,15 @@ std::unique_ptr<TensorTransport> make_nccl_transport(const Comm& comm, Device de
     if (comm.rank() != 0) return;
     const ncclResult_t result = ncclGetUniqueId(&id);
     if (result != ncclSuccess) {
-      throw UserError("NCCL does not start: {}", ncclGetErrorString(result));
+      throw UserError("NCCL does not start: {}: {}", ncclGetErrorString(result),
+                      ncclGetLastError(nullptr));
     }
     const std::span<const std::byte> raw = std::as_bytes(std::span(&id, 1));
     bytes.assign(raw.begin(), raw.end());
   });
   comm.broadcast_bytes(bytes, 0);
   std::memcpy(&id, bytes.data(), sizeof(id));
-  auto transport = agree(comm, [&] {
-    try {
-      auto made = std::make_unique<NcclTransport>(id, comm, device, limits.init_seconds);
-      made->connect(comm.rank(), comm.size(), device, limits.init_seconds);
-      return made;
-    } catch (...) {
-      tell_that_it_gave_up(comm);
-      throw;
-    }
-  });
+  auto transport = connect_together(comm, id, device, limits.init_seconds);
   if (traffic.sums) transport->choose_ways(comm, device);
   if (traffic.carried_sum_bytes > 0) {
     transport->open_copies(comm, device, traffic.carried_sum_bytes);

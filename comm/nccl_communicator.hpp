@@ -18,7 +18,7 @@ class NcclCommunicator {
   // Collective over the ranks that share `id`. Polls NCCL until it has connected them; throws
   // std::runtime_error with NCCL's own words, or when `limit_seconds` have passed. `is_hopeless` is
   // asked while NCCL waits for other ranks, here and in later calls until trust_others(): when it
-  // says so, the communicator is aborted, and the call throws.
+  // says so, the communicator is aborted, and the call throws a PeerFailure.
   NcclCommunicator(const ncclUniqueId& id, int rank, int size, Device device, double limit_seconds,
                    std::function<bool()> is_hopeless);
   // Waits for work under way, except while the stack unwinds or after a failure: then it aborts,

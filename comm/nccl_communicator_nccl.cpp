@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "comm/agree.hpp"
 #include "comm/nccl_facts.hpp"
 #include "kernels/base/cuda_check.hpp"
 #include "kernels/base/error.hpp"
@@ -162,7 +163,7 @@ void NcclCommunicator::wait(const char* operation, Stream stream, double limit_s
 void NcclCommunicator::abort_if_hopeless(const char* operation) {
   if (!is_hopeless_ || !is_hopeless_()) return;
   if (!failed_.exchange(true)) ncclCommAbort(handle_);
-  throw std::runtime_error(fmt::format("NCCL {}: another rank gave up", operation));
+  throw PeerFailure(fmt::format("NCCL {}: another rank gave up", operation));
 }
 
 void NcclCommunicator::throw_failed(const char* operation) const {

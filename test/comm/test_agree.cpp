@@ -88,6 +88,21 @@ TEST(Agree, WhatTheUserCanMendComesBeforeWhatFollowedFromIt) {
   }
 }
 
+TEST(Agree, WhoOnlyHeardOfAFailureNamesTheRankThatHadIt) {
+  if (world().size() == 1) GTEST_SKIP() << "one rank hears of nobody";
+  const int culprit = world().size() - 1;
+  try {
+    agree(world(), [&] {
+      if (world().rank() == culprit) throw std::runtime_error("no network interface");
+      throw PeerFailure("another rank gave up");
+    });
+    FAIL();
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("no network interface"));
+    EXPECT_EQ(dynamic_cast<const PeerError*>(&error) == nullptr, world().rank() == culprit);
+  }
+}
+
 TEST(Agree, TheCommunicatorWorksAfterAFailure) {
   EXPECT_ANY_THROW(agree(world(), [] { throw std::runtime_error("once"); }));
   EXPECT_EQ(world().all_reduce_sum(1), world().size());

@@ -85,7 +85,7 @@ TEST_F(OnGpu, MemoryThatEndsAnywhereInTheStartIsAnErrorThatSaysSo) {
   const Device gpu = Device::cuda(ranks - 1);
   const std::int64_t free = free_device_memory_bytes(gpu);
   bool has_room = false;
-  for (const std::int64_t left_mib : {250, 550, 750, 1000, 1400, 2000, 2800}) {
+  for (const std::int64_t left_mib : {250, 550, 800, 1200, 1800, 2600}) {
     if (has_room) break;
     SCOPED_TRACE(std::to_string(left_mib) + " MiB left");
     const Buffer taken(static_cast<std::size_t>(free - (left_mib << 20)), gpu);
@@ -100,6 +100,16 @@ TEST_F(OnGpu, MemoryThatEndsAnywhereInTheStartIsAnErrorThatSaysSo) {
     EXPECT_THAT(outcome.complaints(), ElementsAre(::testing::AnyOf(HasSubstr("out of memory"),
                                                                    HasSubstr("has room for"))));
   }
+}
+
+TEST_F(OnGpu, AnNcclThatCannotStartIsAnErrorThatSaysSo) {
+  if (cuda_device_count() < 2) GTEST_SKIP() << "skipped: one GPU needs no NCCL";
+  Launch launch = job(2, {"-tp", "2"});
+  launch.environment = {"NCCL_SOCKET_IFNAME==no_such_interface"};
+  const Outcome outcome = run(launch);
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.errors;
+  EXPECT_LT(outcome.seconds, 30);
+  EXPECT_THAT(outcome.complaints(), ElementsAre(HasSubstr("NCCL does not start")));
 }
 
 TEST_F(OnGpu, ACacheThatTheGpuCannotHoldIsRefusedBeforeAnythingIsRead) {
