@@ -31,7 +31,9 @@ double seconds_since(Clock::time_point begin) {
 [[noreturn]] void throw_nccl(const char* operation, ncclResult_t result, const char* detail) {
   const std::string text = detail == nullptr ? "" : detail;
   // NCCL has no code of its own for it.
-  if (text.find("out of memory") != std::string::npos) {
+  if (text.find("out of memory") != std::string::npos ||
+      text.find("Failed to CUDA calloc") != std::string::npos ||
+      text.find("Failed to CUDA malloc") != std::string::npos) {
     throw UserError("out of memory on the GPU: NCCL {} gets none ({})", operation, text);
   }
   throw std::runtime_error(fmt::format("NCCL {}: {}{}{}", operation, ncclGetErrorString(result),

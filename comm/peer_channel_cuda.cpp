@@ -8,7 +8,7 @@ namespace millrace::cuda {
 namespace {
 
 std::size_t pieces_of(const TensorView& x) {
-  return (x.bytes() + channel_piece_bytes - 1) / channel_piece_bytes;
+  return x.empty() ? 0 : (x.bytes() + channel_piece_bytes - 1) / channel_piece_bytes;
 }
 
 std::byte* begin_of(const TensorView& x, std::size_t piece) {

@@ -24,8 +24,7 @@ namespace millrace {
 struct PromptReaderOptions {
   std::string path;
   std::int64_t max_line_bytes = 64 << 20;  // longer lines are that line's error
-  // Requests that wait for the engine. Few, so that the last ranges of the file go to whoever is
-  // free and not to whoever reads fastest; bytes, so that long prompts do not fill the memory.
+  // Requests that wait for the engine; bytes, so that long prompts do not fill the memory.
   std::size_t queue_requests = 256;
   std::int64_t queue_bytes = 8 << 20;
 };

@@ -15,6 +15,10 @@
 namespace millrace {
 namespace {
 
+// That a replica's reader holds where others share the prompts: few, so that the last ranges of the
+// file go to whoever is free and not to whoever reads fastest.
+constexpr std::size_t shared_queue_requests = 64;
+
 // The engine's numbers of a replica, written by its steps and read by the progress board's thread.
 class Counters {
  public:
@@ -93,8 +97,9 @@ class Feed : public RequestSource {
          .max_model_len = static_cast<std::int32_t>(plan_.options.max_model_len),
          .vocab_size = static_cast<std::int32_t>(plan_.model.spec.vocab_size)},
         plan_.sampling, text_.tokenizer, render_chat());
-    reader_.emplace(PromptReaderOptions{.path = prompts_}, std::move(parser),
-                    [this] { return work_->next(); });
+    PromptReaderOptions options{.path = prompts_};
+    if (grid_.shape().data > 1) options.queue_requests = shared_queue_requests;
+    reader_.emplace(std::move(options), std::move(parser), [this] { return work_->next(); });
   }
 
   bool take(std::vector<Request>& out, std::size_t limit) override {

@@ -107,6 +107,34 @@ TEST(Engine, EveryReplicaGivesWhatOneGives) {
   }
 }
 
+// What waits here cannot be begun by a replica that is free. 24 prompts of 40 tokens at a time.
+TEST(Engine, ReplicasThatSharePromptsTakeWhatTheNextStepsCanBegin) {
+  if (world().size() != 2) GTEST_SKIP() << "two replicas of one rank each";
+  std::vector<Request> requests = sampled_requests(48);
+  for (Request& request : requests) {
+    request.prompt_tokens.assign(40, 7);
+    request.sampling.n = 1;
+  }
+  for (const GridShape shape : {GridShape{.data = 2}, GridShape{.pipeline = 2}}) {
+    EngineOptions options{.grid = shape};
+    options.max_num_seqs = 20;
+    options.max_num_batched_tokens = 64;
+    options.requests_at_a_time = requests.size();
+    std::int32_t most = 0;
+    options.on_step = [&](const ReplicaProgress& progress) {
+      most = std::max(most, progress.waiting);
+    };
+    const EngineRun run = run_engine(world(), fixture("qwen3"), options, requests);
+    if (!run.is_leader) continue;
+    EXPECT_EQ(run.finished.size(), requests.size() / static_cast<std::size_t>(shape.data));
+    if (shape.data == 2) {
+      EXPECT_LE(most, 4 * 64 / 40 + 1);
+    } else {
+      EXPECT_GT(most, 20);  // alone it looks further
+    }
+  }
+}
+
 TEST(Engine, BatchOrderChunksAndBlocksDoNotChangeABit) {
   const auto requests = sampled_requests(20);
   auto reversed = requests;
