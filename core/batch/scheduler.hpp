@@ -45,6 +45,8 @@ struct SchedulerConfig {
   // Prompt tokens that make a step worth having prompts at all (PromptPace); 0: prompts run as soon
   // as there is room.
   std::int32_t prompt_chunk = 0;
+  // Others take requests from the same source, so that few that wait do not mean that few are left.
+  bool shares_requests = false;
   std::vector<std::int32_t> eos_token_ids;
 };
 
@@ -120,6 +122,7 @@ class Scheduler {
   void preempt_newest();
   std::int32_t lookahead_of(const Sequence& sequence) const;
   bool make_room_for(const Sequence& sequence);
+  std::size_t sequences_of_step() const;
   void collect_decodes();
   std::int32_t tokens_for_prompts();
   void collect_prompt_chunks();

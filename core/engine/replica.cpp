@@ -66,6 +66,7 @@ SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
           .lookahead = lookahead_of(grid, p.device),
           .forecast = p.forecast,
           .prompt_chunk = prompt_chunk(spec, grid, p),
+          .shares_requests = grid.shape().data > 1,
           .eos_token_ids = spec.eos_token_ids};
 }
 
