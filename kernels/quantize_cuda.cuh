@@ -95,10 +95,9 @@ __device__ __forceinline__ float largest_of(const float (&y)[width]) {
   return largest;
 }
 
-// The row lies in registers: pack p of a thread holds elements (first + p * blockDim.x +
-// threadIdx.x)
-// * width and on, up to pack `end`; packs beyond it are zero. blockDim.x is a multiple of 32.
-// largest_in_row(largest) is the largest over the threads that have the row.
+// The row lies in registers: pack p of a thread is pack first + p * blockDim.x + threadIdx.x of it,
+// and those from `end` on are zero. blockDim.x is a multiple of 32. largest_in_row(largest) is the
+// largest over all threads that have the row.
 template <int packs, int width, typename LargestInRow>
 __device__ __forceinline__ void quantize_held(const QuantizedRows& out, std::int64_t row, int first,
                                               int end, const float (&y)[packs][width],
