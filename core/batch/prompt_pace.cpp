@@ -33,17 +33,6 @@ std::int64_t whole_tiles(std::int64_t rows) {
   return rows / tile * tile;
 }
 
-}  // namespace
-
-std::size_t rows_in_whole_tiles(std::size_t rows) {
-  const auto count = static_cast<std::int64_t>(rows);
-  if (count <= cheap_tokens) return rows;
-  const std::int64_t tile = count > many_rows ? 2 * row_tile : row_tile;
-  return static_cast<std::size_t>((count + tile - 1) / tile * tile);
-}
-
-namespace {
-
 // Sums over all sequences that run or wait.
 struct Totals {
   std::int64_t count = 0;

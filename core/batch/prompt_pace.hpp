@@ -28,10 +28,6 @@ struct PromptDemand {
   std::int32_t most = 0;     // that a step may take of prompts
 };
 
-// The least rows, `rows` or more, that fill the tiles of a GPU's products; few rows stay as they
-// are, since products of these wait for the weights.
-std::size_t rows_in_whole_tiles(std::size_t rows);
-
 class PromptPace {
  public:
   // At most `max_num_seqs` sequences run, in a cache of `cache_tokens` tokens. Prompts are gathered

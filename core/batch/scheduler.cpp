@@ -231,7 +231,9 @@ const BatchPlan& Scheduler::schedule() {
   work_.clear();
   budget_ = config_.max_num_batched_tokens;
   preempted_ = false;
-  sequence_limit_ = sequences_of_step();
+  const std::size_t live = running_.size() + std::min(waiting_.size(), free_slots_.size());
+  const auto steps = static_cast<std::size_t>(config_.lag) + 1;
+  sequence_limit_ = (live * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
 
   collect_decodes();
   budget_ = tokens_for_prompts();
@@ -239,23 +241,6 @@ const BatchPlan& Scheduler::schedule() {
   if (!preempted_ && leaving_ == 0) collect_admissions();
   write_plan();
   return plan_;
-}
-
-// Micro-batches of equal size; on the stages of GPUs all but the last fill the tiles of their
-// products instead (1,024 sequences: not three times 342, which take as long as 384, but 384, 384
-// and 256), where the last is long enough for the first's tokens to come back meanwhile. What one
-// has no place for goes with the next.
-std::size_t Scheduler::sequences_of_step() const {
-  const std::size_t live = running_.size() + std::min(waiting_.size(), free_slots_.size());
-  const auto steps = static_cast<std::size_t>(config_.lag) + 1;
-  const std::size_t equal =
-      (live * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
-  if (config_.prompt_chunk == 0 || config_.lag == config_.lookahead) return equal;
-  const std::size_t whole = rows_in_whole_tiles(equal);
-  const std::size_t others = (steps - 1) * whole;
-  if (live < others + whole / 4) return equal;
-  const bool is_last = static_cast<std::size_t>(next_step_) % steps == steps - 1;
-  return is_last ? live - others : whole;
 }
 
 void Scheduler::collect_decodes() {

@@ -122,7 +122,6 @@ class Scheduler {
   void preempt_newest();
   std::int32_t lookahead_of(const Sequence& sequence) const;
   bool make_room_for(const Sequence& sequence);
-  std::size_t sequences_of_step() const;
   void collect_decodes();
   std::int32_t tokens_for_prompts();
   void collect_prompt_chunks();

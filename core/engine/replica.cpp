@@ -220,8 +220,8 @@ void Replica::take_requests(StepInput& input) {
   // A queue as long as the running set is enough to replace whatever may end in a step. More of it
   // lets the scheduler begin what is long before the end comes, but would be taken from other
   // replicas, which might be idle at the end: so replicas that share prompts take what the next
-  // steps can begin. (Two that took 512 ahead had 573 and 451 of 1,024, and 23.0 s for what 512
-  // each take 19 for.) A pipeline spreads its prompts over many more steps.
+  // steps can begin. (Two that took 512 ahead had 573 and 451 of 1,024.) A pipeline spreads its
+  // prompts over many more steps.
   std::int64_t sequences = scheduler_.num_waiting();
   std::int64_t tokens = scheduler_.waiting_tokens();
   const bool is_alone = grid_.shape().data == 1;

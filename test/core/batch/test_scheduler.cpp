@@ -119,31 +119,6 @@ TEST(Scheduler, SequencesAreSpreadOverTheStagesSteps) {
   }
 }
 
-TEST(Scheduler, MicroBatchesOnGpusFillTheTilesOfProductsWhereTheLastIsLongEnough) {
-  const auto sizes = [](std::int32_t lag, std::int32_t sequences) {
-    SchedulerConfig c = config();
-    c.lag = lag;
-    c.prompt_chunk = 1;
-    c.max_num_seqs = sequences;
-    c.max_num_batched_tokens = 4096;
-    c.max_model_len = 512;
-    c.num_blocks = 128 * sequences;
-    Driver driver(c);
-    std::vector<std::shared_ptr<const Request>> prompts(static_cast<std::size_t>(sequences),
-                                                        prompt(1, 500));
-    std::vector<std::int32_t> found;
-    for (int step = 0; step < 300; ++step) {  // prompts are spread over the first
-      const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
-      if (step >= 300 - (lag + 1)) found.push_back(plan.num_sequences());
-    }
-    std::ranges::sort(found);
-    return found;
-  };
-  EXPECT_THAT(sizes(2, 1024), ElementsAre(256, 384, 384));
-  EXPECT_THAT(sizes(4, 2048), ElementsAre(408, 410, 410, 410, 410)) << "512 four times is all";
-  EXPECT_THAT(sizes(2, 300), ElementsAre(100, 100, 100));
-}
-
 // When each stage would begin and end each step, were a step's time a fixed part and one per token.
 TEST(Scheduler, EveryStageIsBusyWhileThereIsWork) {
   for (const int stages : {2, 3, 4}) {
@@ -433,6 +408,30 @@ TEST(Scheduler, PromptsThatCanWaitForTheLongestAnswerDo) {
   };
   EXPECT_EQ(run(0), std::pair(std::int64_t{402}, 4096));
   EXPECT_EQ(run(16), std::pair(std::int64_t{402}, 256));
+}
+
+TEST(Scheduler, AShortQueueIsAllThereIsUnlessOthersShareTheRequests) {
+  const auto tokens_of_first_step = [](bool shares) {
+    SchedulerConfig c = config();
+    c.lag = c.lookahead = 1;
+    c.prompt_chunk = 16;
+    c.shares_requests = shares;
+    c.max_num_batched_tokens = 4096;
+    c.max_num_seqs = 256;
+    c.max_model_len = 512;
+    c.num_blocks = 256 * 128;
+    Driver driver(c);
+    std::vector<std::shared_ptr<const Request>> prompts(200, prompt(50, 10));
+    prompts.front() = prompt(50, 400);
+    for (auto& request : prompts) {
+      auto known = std::make_shared<Request>(*request);
+      known->sampling.ignore_eos = true;
+      request = known;
+    }
+    return driver.step(prompts).num_tokens();
+  };
+  EXPECT_LE(tokens_of_first_step(false), 256);
+  EXPECT_EQ(tokens_of_first_step(true), 4096);
 }
 
 // A step's products take whole tiles of 128 rows, and of 256 where there are more than 512.
