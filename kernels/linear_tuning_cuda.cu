@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -68,34 +67,37 @@ class Stopwatch {
   // meanwhile does so for all; who is no rival in the first round is out.
   template <typename Work>
   int fastest(int count, Work&& work) {
-    constexpr int rounds = 5;
     constexpr float hopeless = 1.35F;
+    constexpr float long_milliseconds = 0.4F;  // differences show in fewer runs
     struct Rival {
       int index;
-      std::array<float, rounds> times;
+      std::vector<float> times;
+
+      float median() {
+        const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+        std::nth_element(times.begin(), middle, times.end());
+        return *middle;
+      }
     };
     std::vector<Rival> rivals;
     for (int i = 0; i < count; ++i) {
       if (work(i)) rivals.push_back({i, {}});  // and warms up
     }
-    if (rivals.empty()) return -1;
-    for (std::size_t round = 0; round < rounds; ++round) {
+    const auto run_all = [&] {
       for (Rival& rival : rivals) {
-        rival.times[round] = milliseconds([&] { work(rival.index); });
+        rival.times.push_back(milliseconds([&] { work(rival.index); }));
       }
-      if (round > 0) continue;
-      float best = rivals.front().times[0];
-      for (const Rival& rival : rivals) best = std::min(best, rival.times[0]);
-      std::erase_if(rivals, [&](const Rival& rival) { return rival.times[0] > hopeless * best; });
-    }
-    for (Rival& rival : rivals) {
-      std::nth_element(rival.times.begin(), rival.times.begin() + rounds / 2, rival.times.end());
-    }
-    return std::min_element(rivals.begin(), rivals.end(),
-                            [](const Rival& a, const Rival& b) {
-                              return a.times[rounds / 2] < b.times[rounds / 2];
-                            })
-        ->index;
+    };
+    const auto best = [&] {
+      return std::min_element(rivals.begin(), rivals.end(),
+                              [](Rival& a, Rival& b) { return a.median() < b.median(); });
+    };
+    if (rivals.empty()) return -1;
+    run_all();
+    const float first = best()->median();
+    std::erase_if(rivals, [&](Rival& rival) { return rival.median() > hopeless * first; });
+    for (int round = 1; round < (first > long_milliseconds ? 3 : 5); ++round) run_all();
+    return best()->index;
   }
 
  private:
