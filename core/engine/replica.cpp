@@ -217,20 +217,23 @@ void Replica::take_requests(StepInput& input) {
   while (scheduler_.idle() && !parameters_.source->wait(longest_wait)) {
     if (stop_is_requested(parameters_)) return;
   }
-  // A queue as long as the running set is enough to replace whatever may end in a step. More of it
-  // lets the scheduler begin what is long before the end comes, but would be taken from other
-  // replicas, which might be idle at the end: so replicas that share prompts take what the next
-  // steps can begin. (Two that took 512 ahead had 573 and 451 of 1,024.) A pipeline spreads its
-  // prompts over many more steps.
+  // A queue as long as the running set is enough to replace whatever may end in a step, and lets
+  // the scheduler begin what is long before the end comes. More of it would be taken from other
+  // replicas, which might be idle at the end; and so is all of it while the job has only begun,
+  // when it goes to whoever reads fastest (573 and 451 of 1,024 requests). So replicas that share
+  // requests hold no more than they have begun, or than the next steps can begin. A pipeline
+  // spreads its prompts over many more steps.
   std::int64_t sequences = scheduler_.num_waiting();
   std::int64_t tokens = scheduler_.waiting_tokens();
   const bool is_alone = grid_.shape().data == 1;
+  const std::int64_t begun = sequences_taken_ - sequences;
   const std::int64_t shared_window = grid_.shape().pipeline > 1
                                          ? window_tokens
                                          : shared_window_steps * parameters_.max_num_batched_tokens;
   const auto has_room = [&] {
     if (is_alone && sequences < window_sequences && tokens < window_tokens) return true;
-    return sequences < parameters_.max_num_seqs && (is_alone || tokens < shared_window);
+    return sequences < parameters_.max_num_seqs &&
+           (is_alone || sequences < begun || tokens < shared_window);
   };
   while (has_room() && !input.drain) {
     taken_.clear();
@@ -243,6 +246,7 @@ void Replica::take_requests(StepInput& input) {
       continue;
     }
     sequences += request.sampling.n;
+    sequences_taken_ += request.sampling.n;
     tokens += request.sampling.n * static_cast<std::int64_t>(request.prompt_tokens.size());
     auto admitted = std::make_shared<const Request>(std::move(request));
     collector_->arrived(admitted);

@@ -124,7 +124,8 @@ class Replica {
   std::vector<StepResult> results_;  // last stage: of step n at n % (lag + 1)
   std::vector<SendHandle> sends_;
   bool drained_ = false;
-  bool exhausted_ = false;  // leader: the source has nothing more
+  bool exhausted_ = false;            // leader: the source has nothing more
+  std::int64_t sequences_taken_ = 0;  // leader: from the source
   enum class Dropped : std::uint8_t { nothing, not_begun, everything };
   Dropped dropped_ = Dropped::nothing;  // leader, once the job stops
   Times times_;
