@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "comm/error_message.hpp"
 #include "comm/exit_code.hpp"
 #include "kernels/base/error.hpp"
 
@@ -21,7 +22,7 @@ inline int guarded_main(const char* program, const std::function<int()>& body) {
     fmt::print(stderr, "{}: {}\n", program, error.what());
     return exit_code::users_mistake;
   } catch (const std::filesystem::filesystem_error& error) {
-    fmt::print(stderr, "{}: {}: {}\n", program, error.path1().string(), error.code().message());
+    fmt::print(stderr, "{}: {}\n", program, error_message(error));
     return exit_code::users_mistake;
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}: {}\n", program, error.what());

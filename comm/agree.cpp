@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <string>
 
 #include "comm/error_message.hpp"
@@ -39,6 +40,8 @@ Outcome describe(const std::exception_ptr& error) {
     return outcome(Kind::user_error, e.what(), e);
   } catch (const TemporaryError& e) {
     return outcome(Kind::temporary, e.what(), e);
+  } catch (const std::filesystem::filesystem_error& e) {
+    return outcome(Kind::user_error, error_message(e), e);
   } catch (const std::exception& e) {
     return outcome(Kind::failure, error_message(e), e);
   } catch (...) {

@@ -19,6 +19,13 @@ std::string given_axes(const GridQuestion& question) {
   return text.empty() ? "any" : text;
 }
 
+void check_axis(const char* axis, const std::optional<int>& given, int most) {
+  if (given > most) {
+    throw UserError("{} {} is more than {}, the most that the model can be cut into", axis, *given,
+                    most);
+  }
+}
+
 bool agrees_with(const std::optional<int>& given, int value) { return !given || *given == value; }
 
 // All grids of the world that have the given axes and that the model can take.
@@ -70,11 +77,13 @@ std::string explain(const GridQuestion& question, const GridShape& shape, bool f
 GridChoice choose_grid(const GridQuestion& question) {
   const std::vector<GridShape> shapes = candidates(question);
   if (shapes.empty()) {
+    check_axis("tensor", question.tensor, question.most_tensor);
+    check_axis("pipeline", question.pipeline, question.most_pipeline);
     throw UserError(
-        "no grid of {} ranks ({} to a host) has axes {} for a model of at most {} tensor ranks and "
-        "{} pipeline stages",
-        question.world_size, question.ranks_per_host, given_axes(question), question.most_tensor,
-        question.most_pipeline);
+        "no grid of {} rank{} ({} to a host) has {}; the model can be cut into tensor {} and "
+        "pipeline {} at most",
+        question.world_size, question.world_size == 1 ? "" : "s", question.ranks_per_host,
+        given_axes(question), question.most_tensor, question.most_pipeline);
   }
   // Smallest key first: what fits, then the most replicas, then the axis that the links favour.
   // When nothing fits, the largest replica comes closest.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <new>
 #include <system_error>
 
@@ -10,6 +11,9 @@ namespace millrace {
 std::string error_message(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
     return fmt::format("out of memory: the host gives no more ({})", error.what());
+  }
+  if (const auto* path = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    return fmt::format("{}: {}", path->path1().string(), path->code().message());
   }
   const auto* system = dynamic_cast<const std::system_error*>(&error);
   if (system != nullptr && system->code() == std::errc::resource_unavailable_try_again) {

@@ -1,5 +1,6 @@
 #include "comm/grid.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "kernels/base/error.hpp"
@@ -58,6 +59,10 @@ std::vector<int> leader_ranks(const GridShape& shape) {
 void check_grid_shape(const GridShape& shape, int world_size) {
   if (shape.data < 1 || shape.pipeline < 1 || shape.tensor < 1) {
     throw UserError("the grid {} has an axis below 1", to_string(shape));
+  }
+  constexpr int most = 1 << 20;  // a product of three is an integer then
+  if (std::max({shape.data, shape.pipeline, shape.tensor}) > most) {
+    throw UserError("the grid {} has an axis above {}", to_string(shape), most);
   }
   const auto ranks = static_cast<long long>(shape.data) * shape.pipeline * shape.tensor;
   if (ranks != world_size) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <system_error>
 #include <thread>
 
@@ -19,6 +20,10 @@ namespace {
 
 int exit_code_of(const std::exception& error) {
   if (dynamic_cast<const UserError*>(&error) != nullptr) return exit_code::users_mistake;
+  // A path that may not be looked at.
+  if (dynamic_cast<const std::filesystem::filesystem_error*>(&error) != nullptr) {
+    return exit_code::users_mistake;
+  }
   if (dynamic_cast<const TemporaryError*>(&error) != nullptr) return exit_code::stopped;
   return exit_code::internal_error;
 }

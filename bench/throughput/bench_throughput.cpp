@@ -157,7 +157,8 @@ void report(const Options& options, const Engine& engine, const Workload& worklo
 }
 
 // `requests` sequences that all decode together for decode_steps steps where `batch` of them run,
-// though the first begin while the prompts of the others run.
+// though the first begin while the prompts of the others run. Where a step takes more tokens than
+// is said here, it only runs for longer.
 Workload decode_workload(int requests, int batch, const Options& options) {
   const std::int64_t tokens = options.config.engine.max_num_batched_tokens.value_or(2048);
   const std::int64_t prompt_steps = std::int64_t{batch} * options.context / tokens + 1;

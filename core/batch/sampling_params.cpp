@@ -1,6 +1,9 @@
 #include "core/batch/sampling_params.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
+#include <string_view>
 
 #include "kernels/base/error.hpp"
 
@@ -10,7 +13,7 @@ namespace {
 
 // Written so that NaN is refused too.
 template <typename T>
-void require(bool in_range, const char* field, T value, const char* range) {
+void require(bool in_range, const char* field, T value, std::string_view range) {
   if (!in_range) throw UserError("{} is {}, but must be {}", field, value, range);
 }
 
@@ -33,7 +36,7 @@ void validate(const SamplingParams& p) {
   }
   require(p.max_tokens >= 1, "max_tokens", p.max_tokens, "at least 1");
   require(p.min_tokens >= 0 && p.min_tokens <= p.max_tokens, "min_tokens", p.min_tokens,
-          "between 0 and max_tokens");
+          fmt::format("between 0 and max_tokens, {}", p.max_tokens));
   for (const std::string& stop : p.stop) {
     if (stop.empty()) throw UserError("stop holds an empty string");
   }

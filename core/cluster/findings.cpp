@@ -88,6 +88,10 @@ void judge_cores_of_host(const std::string& host, const std::vector<const RankFa
 
 }  // namespace
 
+std::string capability_text(int capability) {
+  return fmt::format("{}.{}", capability / 10, capability % 10);
+}
+
 std::string names_text(const std::vector<std::string>& hosts) {
   constexpr std::size_t most = 4;
   std::vector<std::string> names;

@@ -172,10 +172,6 @@ std::vector<RanksOfHost> by_host(std::span<const RankFacts> ranks) {
   return hosts;
 }
 
-std::string capability_text(int capability) {
-  return fmt::format("{}.{}", capability / 10, capability % 10);
-}
-
 std::string ranges_text(const std::vector<int>& ascending) {
   std::string text;
   for (std::size_t i = 0; i < ascending.size();) {

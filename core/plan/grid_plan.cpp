@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/engine/workspace.hpp"
+#include "core/io/report.hpp"
 #include "core/model/partition.hpp"
 #include "core/plan/human_bytes.hpp"
 #include "kernels/base/error.hpp"
@@ -73,8 +74,9 @@ std::string problem_of(const RankPlan& rank, const PlanOptions& options) {
     return fmt::format(
         "has room for {} tokens of KV cache in {}, less than one request of --max-model-len {} (it "
         "needs {}){}",
-        rank.blocks * options.block_size, human_bytes(std::max<std::int64_t>(rank.cache_bytes, 0)),
-        options.max_model_len, human_bytes(blocks_of_request(options) * rank.block_bytes),
+        with_commas(rank.blocks * options.block_size),
+        human_bytes(std::max<std::int64_t>(rank.cache_bytes, 0)), options.max_model_len,
+        human_bytes(blocks_of_request(options) * rank.block_bytes),
         options.cache_bytes
             ? ""
             : remedy_of(rank, options, left, blocks_of_request(options) * rank.block_bytes));

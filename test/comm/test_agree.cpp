@@ -2,8 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "comm/agree.hpp"
 #include "comm/environment.hpp"
+#include "comm/error_message.hpp"
 #include "comm/hosts.hpp"
 
 namespace millrace {
@@ -46,6 +49,18 @@ TEST(Agree, RanksThatFailTogetherKeepTheirOwnErrors) {
     FAIL();
   } catch (const UserError& error) {
     EXPECT_EQ(error.what(), fmt::format("rank {} says no", world().rank()));
+  }
+}
+
+TEST(Agree, APathThatMayNotBeLookedAtIsTheUsersOnAllRanks) {
+  const std::string name(5000, 'n');  // longer than any file system takes
+  const bool fails = world().rank() == world().size() - 1;
+  try {
+    agree(world(), [&] { return fails && std::filesystem::is_regular_file(name); });
+    FAIL();
+  } catch (const std::exception& error) {
+    EXPECT_EQ(dynamic_cast<const UserError*>(&error) == nullptr, fails);
+    EXPECT_THAT(error_message(error), ::testing::HasSubstr(name + ": "));
   }
 }
 

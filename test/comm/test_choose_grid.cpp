@@ -91,7 +91,15 @@ TEST(ChooseGrid, RefusesAxesThatCannotBeWithTheValues) {
                                                ::testing::HasSubstr("tensor 3")));
   }
   impossible.tensor = 128;
-  EXPECT_THROW(choose_grid(impossible), UserError);
+  try {
+    choose_grid(impossible);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.what(),
+              fmt::format("tensor 128 is more than {}, the most that the model can be "
+                          "cut into",
+                          impossible.most_tensor));
+  }
   impossible.tensor = 0;
   EXPECT_THROW(choose_grid(impossible), UserError);
 }

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "comm/environment.hpp"
 #include "comm/grid.hpp"
 #include "kernels/base/error.hpp"
@@ -67,6 +69,8 @@ TEST(GridShapeCheck, NamesTheValuesThatDoNotFit) {
   EXPECT_THROW(check_grid_shape({0, 1, 1}, 0), UserError);
   EXPECT_THROW(check_grid_shape({-1, -1, 4}, 4), UserError);
   EXPECT_THROW(check_grid_shape({1 << 16, 1 << 16, 1}, 0), UserError);  // no overflow to 0
+  constexpr int most = std::numeric_limits<int>::max();
+  EXPECT_THROW(check_grid_shape({4, most, most}, 4), UserError);
 }
 
 TEST(Grid, EveryShapeOfTheWorldHasItsCommunicators) {

@@ -47,7 +47,8 @@ TEST(SamplingParams, ComplaintsNameTheFieldAndTheValue) {
               HasSubstr("logit_bias is 101"));
   EXPECT_THAT(complaint([](auto& p) { p.logit_bias = {{-5, 1.0F}}; }), HasSubstr("is -5"));
   EXPECT_THAT(complaint([](auto& p) { p.max_tokens = 0; }), HasSubstr("max_tokens is 0"));
-  EXPECT_THAT(complaint([](auto& p) { p.min_tokens = 17; }), HasSubstr("min_tokens is 17"));
+  EXPECT_THAT(complaint([](auto& p) { p.min_tokens = 17; }),
+              HasSubstr("min_tokens is 17, but must be between 0 and max_tokens, 16"));
   EXPECT_THAT(complaint([](auto& p) { p.stop = {"a", ""}; }), HasSubstr("empty string"));
   EXPECT_THAT(complaint([](auto& p) { p.stop_token_ids = {-3}; }),
               HasSubstr("stop_token_ids is -3"));

@@ -73,6 +73,20 @@ SchedulerConfig config() {
           .eos_token_ids = {2}};
 }
 
+// Of a GPU that is one stage.
+SchedulerConfig paced_config(std::int32_t chunk, std::int32_t max_num_seqs,
+                             std::int32_t num_blocks) {
+  SchedulerConfig c = config();
+  c.lag = c.lookahead = 1;
+  c.prompt_chunk = chunk;
+  c.max_num_batched_tokens = 4096;
+  c.max_num_seqs = max_num_seqs;
+  c.max_model_len = 512;
+  c.block_size = 16;
+  c.num_blocks = num_blocks;
+  return c;
+}
+
 TEST(Scheduler, APlanHoldsWhatTheOpsNeed) {
   Driver driver(config());
   const BatchPlan& plan = driver.step({prompt(6)});
@@ -288,14 +302,7 @@ TEST(Scheduler, ACacheThatLimitsStaysFull) {
     std::int64_t steps = 0;
   };
   const auto use = [](std::int32_t chunk, std::int32_t max_num_seqs) {
-    SchedulerConfig c = config();
-    c.lag = c.lookahead = 1;
-    c.prompt_chunk = chunk;
-    c.max_num_batched_tokens = 4096;
-    c.max_num_seqs = max_num_seqs;
-    c.max_model_len = 512;
-    c.block_size = 16;
-    c.num_blocks = 4000;
+    const SchedulerConfig c = paced_config(chunk, max_num_seqs, 4000);
     Driver driver(c);
     const auto request = prompt(200, 200);
     request->sampling.ignore_eos = true;
@@ -325,14 +332,9 @@ TEST(Scheduler, ACacheThatLimitsStaysFull) {
 // will end.
 TEST(Scheduler, AStartKeepsThePaceWhereLengthsAreKnown) {
   const auto running = [](bool are_known) {
-    SchedulerConfig c = config();
-    c.lag = c.lookahead = 1;
-    c.prompt_chunk = 64;
-    c.max_num_batched_tokens = 4096;
-    c.max_num_seqs = 1000;
+    // Blocks for 617 of them at their ends, so one begins in a step.
+    SchedulerConfig c = paced_config(64, 1000, 40'000);
     c.max_model_len = 1024;
-    c.block_size = 16;
-    c.num_blocks = 40'000;  // for 617 of them at their ends, so one begins in a step
     Driver driver(c);
     const auto request = prompt(20, 1000);
     request->sampling.ignore_eos = are_known;
@@ -349,14 +351,8 @@ TEST(Scheduler, AStartKeepsThePaceWhereLengthsAreKnown) {
 // A step with prompts costs more than its tokens: where decodes keep the products busy, they come
 // in fewer steps.
 TEST(Scheduler, PromptsAreGatheredBesideManyDecodes) {
-  SchedulerConfig c = config();
-  c.lag = c.lookahead = 1;
-  c.prompt_chunk = 64;
-  c.max_num_batched_tokens = 4096;
-  c.max_num_seqs = 1000;
-  c.max_model_len = 512;
-  c.block_size = 16;
-  c.num_blocks = 12'000;  // for 813 of them at their mean length, at 40 tokens a step
+  // Blocks for 813 of them at their mean length, at 40 tokens a step.
+  const SchedulerConfig c = paced_config(64, 1000, 12'000);
   Driver driver(c);
   const auto request = prompt(20, 400);
   request->sampling.ignore_eos = true;
@@ -382,13 +378,7 @@ TEST(Scheduler, PromptsAreGatheredBesideManyDecodes) {
 // One answer takes as long as all the others could: they fill the steps that it takes anyway.
 TEST(Scheduler, PromptsThatCanWaitForTheLongestAnswerDo) {
   const auto run = [](std::int32_t chunk) {
-    SchedulerConfig c = config();
-    c.lag = c.lookahead = 1;
-    c.prompt_chunk = chunk;
-    c.max_num_batched_tokens = 4096;
-    c.max_num_seqs = 256;
-    c.max_model_len = 512;
-    c.num_blocks = 256 * 128;
+    const SchedulerConfig c = paced_config(chunk, 256, 8192);
     Driver driver(c);
     std::vector<std::shared_ptr<const Request>> prompts;
     for (int i = 0; i < 200; ++i) {
@@ -412,14 +402,8 @@ TEST(Scheduler, PromptsThatCanWaitForTheLongestAnswerDo) {
 
 TEST(Scheduler, AShortQueueIsAllThereIsUnlessOthersShareTheRequests) {
   const auto tokens_of_first_step = [](bool shares) {
-    SchedulerConfig c = config();
-    c.lag = c.lookahead = 1;
-    c.prompt_chunk = 16;
+    SchedulerConfig c = paced_config(16, 256, 8192);
     c.shares_requests = shares;
-    c.max_num_batched_tokens = 4096;
-    c.max_num_seqs = 256;
-    c.max_model_len = 512;
-    c.num_blocks = 256 * 128;
     Driver driver(c);
     std::vector<std::shared_ptr<const Request>> prompts(200, prompt(50, 10));
     prompts.front() = prompt(50, 400);
@@ -436,14 +420,7 @@ TEST(Scheduler, AShortQueueIsAllThereIsUnlessOthersShareTheRequests) {
 
 // A step's products take whole tiles of 128 rows, and of 256 where there are more than 512.
 TEST(Scheduler, StepsThatArePacedFillTheirTiles) {
-  SchedulerConfig c = config();
-  c.lag = c.lookahead = 1;
-  c.prompt_chunk = 64;
-  c.max_num_batched_tokens = 4096;
-  c.max_num_seqs = 512;
-  c.max_model_len = 512;
-  c.block_size = 16;
-  c.num_blocks = 4000;
+  const SchedulerConfig c = paced_config(64, 512, 4000);
   Driver driver(c);
   std::vector<std::shared_ptr<const Request>> prompts(1000, prompt(200, 200));
   int paced = 0;
@@ -460,14 +437,9 @@ TEST(Scheduler, StepsThatArePacedFillTheirTiles) {
 
 // Short prompts of long answers come slowly, but never stop.
 TEST(Scheduler, PromptsGoOnHoweverMuchIsDecoded) {
-  SchedulerConfig c = config();
-  c.lag = c.lookahead = 1;
-  c.prompt_chunk = 64;
-  c.max_num_batched_tokens = 4096;
-  c.max_num_seqs = 2000;
+  // Blocks for about 790 of them at their mean length, 399 at their full one.
+  SchedulerConfig c = paced_config(64, 2000, 100'000);
   c.max_model_len = 4096;
-  c.block_size = 16;
-  c.num_blocks = 100'000;  // for about 790 of them at their mean length, 399 at their full one
   Driver driver(c);
   std::vector<std::shared_ptr<const Request>> prompts(2000, prompt(2, 4000));
   int pause = 0;
