@@ -15,8 +15,8 @@ namespace millrace {
 std::string cache_folder();
 
 // Has a plan ready for every product of this rank's weights in steps of these options. Reads the
-// file, measures what it lacks, for six seconds at most (what is left over is measured by later
-// jobs; until then the library's guess serves), and writes it. Says in one line what it did;
+// file, measures what it lacks, for hardly more than four seconds (what is left over is measured by
+// later jobs; until then the library's guess serves), and writes it. Says in one line what it did;
 // nothing on CPUs. Collective over the node.
 void prepare_matmul_plans(const Comm& node, const RankWeights& weights, const PlanOptions& options,
                           Device device);
