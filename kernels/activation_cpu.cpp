@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/activation.hpp"
+#include "kernels/base/team.hpp"
 #include "kernels/quantize.hpp"
 #include "kernels/simd/activation_tiles.hpp"
 #include "kernels/simd/isa.hpp"
@@ -57,18 +58,25 @@ void map_into(const LinearInput& out, std::int64_t t, ActivationTiles::Map f, co
   quantize_row(out, t, values.data());
 }
 
+// What `out` takes one thread.
+std::int64_t nanoseconds(const LinearInput& out, Activation kind) {
+  const std::int64_t n = out.values.numel();
+  return (kind == Activation::gelu_erf ? 10 * n : n / 4) +
+         (out.is_quantized() ? n * quantize_nanoseconds : 0);
+}
+
 }  // namespace
 
 void activation(const LinearInput& out, const TensorView& x, Activation kind, Stream) {
   const ActivationTiles::Map f = function_of(kind);
-#pragma omp parallel for schedule(static) if (out.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(out.size(0), nanoseconds(out, kind)))
   for (std::int64_t t = 0; t < out.size(0); ++t) map_into(out, t, f, row(x, t), nullptr);
 }
 
 void gated_activation(const LinearInput& out, const TensorView& gate_up, Activation kind, Stream) {
   const ActivationTiles::Map f = function_of(kind);
   const std::int64_t n = out.size(1);
-#pragma omp parallel for schedule(static) if (out.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(out.size(0), nanoseconds(out, kind)))
   for (std::int64_t t = 0; t < out.size(0); ++t) {
     map_into(out, t, f, row(gate_up, t), row(gate_up, t) + n);
   }
@@ -76,7 +84,7 @@ void gated_activation(const LinearInput& out, const TensorView& gate_up, Activat
 
 void scale_softcap(const TensorView& x, float scale, float softcap, Stream) {
   const ActivationTiles& tiles = active_tiles();
-#pragma omp parallel for schedule(static) if (x.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(x.size(0), x.numel() / 4))
   for (std::int64_t r = 0; r < x.size(0); ++r) {
     float* logits = row(x, r);
     if (softcap > 0) {

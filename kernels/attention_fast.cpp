@@ -13,6 +13,7 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/base/buffer.hpp"
+#include "kernels/base/team.hpp"
 #include "kernels/simd/attention_tiles.hpp"
 #include "kernels/simd/isa.hpp"
 #include "kernels/simd/linear_tiles.hpp"
@@ -58,6 +59,20 @@ std::vector<Item> make_items(const AttentionBatch& batch, const AttentionParams&
     }
   }
   return items;
+}
+
+// What the items take one thread, if all their keys are visible: a key is read in the time that
+// eight rows take to meet it.
+std::int64_t nanoseconds(const std::vector<Item>& items, const AttentionBatch& batch,
+                         const AttentionParams& params) {
+  std::int64_t total = 0;
+  for (const Item& item : items) {
+    const std::int64_t queries = item.last - item.first;
+    std::int64_t keys = batch.kv_lengths.as<std::int32_t>()[item.sequence];
+    if (params.window > 0) keys = std::min(keys, params.window + queries);
+    total += keys * params.head_dim * (queries * params.heads / params.kv_heads + 8) / 32;
+  }
+  return total;
 }
 
 // A thread's working memory, reused from call to call.
@@ -277,7 +292,9 @@ void paged_attention(const TensorView& out, const TensorView& q, const TensorVie
                      const TensorView& v_cache, const AttentionBatch& batch,
                      const AttentionParams& params, Stream) {
   const std::vector<Item> items = make_items(batch, params);
-#pragma omp parallel for schedule(dynamic)
+  const auto count = static_cast<std::int64_t>(items.size());
+  const bool shared = worth_a_team(count, nanoseconds(items, batch, params));
+#pragma omp parallel for schedule(dynamic) if (shared)
   for (std::size_t i = 0; i < items.size(); ++i) {
     ItemRun(out, q, k_cache, v_cache, batch, params, items[i]).run();
   }

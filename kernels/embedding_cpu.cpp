@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/base/team.hpp"
 #include "kernels/embedding.hpp"
 
 namespace millrace::cpu {
@@ -21,7 +22,7 @@ void read_row(float* out, const LinearWeight& table, std::int64_t index, float s
 
 void embedding(const TensorView& out, const TensorView& ids, const LinearWeight& table,
                std::int64_t vocab_begin, float scale, Stream) {
-#pragma omp parallel for schedule(static) if (ids.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(ids.size(0), 2 * out.numel()))
   for (std::int64_t t = 0; t < ids.size(0); ++t) {
     float* row = out.as<float>() + t * out.stride(0);
     const std::int64_t index = ids.as<std::int32_t>()[t] - vocab_begin;
@@ -39,7 +40,7 @@ void embedding(const TensorView& out, const TensorView& ids, const LinearWeight&
 
 void add_position_embedding(const TensorView& out, const TensorView& positions,
                             const TensorView& table, std::int64_t offset, Stream) {
-#pragma omp parallel for schedule(static) if (positions.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(positions.size(0), out.numel() / 4))
   for (std::int64_t t = 0; t < positions.size(0); ++t) {
     float* row = out.as<float>() + t * out.stride(0);
     const float* position =

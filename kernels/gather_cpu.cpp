@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "kernels/base/team.hpp"
 #include "kernels/gather.hpp"
 
 namespace millrace::cpu {
@@ -8,7 +9,8 @@ void gather_rows(const TensorView& out, const TensorView& x, const TensorView& r
   const std::int64_t row_bytes = out.size(1) * static_cast<std::int64_t>(size_of(out.dtype()));
   const std::int64_t out_stride = out.stride(0) * static_cast<std::int64_t>(size_of(out.dtype()));
   const std::int64_t x_stride = x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype()));
-#pragma omp parallel for schedule(static) if (rows.size(0) > 1)
+  const std::int64_t nanoseconds = rows.size(0) * row_bytes / 16;
+#pragma omp parallel for schedule(static) if (worth_a_team(rows.size(0), nanoseconds))
   for (std::int64_t i = 0; i < rows.size(0); ++i) {
     std::memcpy(static_cast<char*>(out.data()) + i * out_stride,
                 static_cast<const char*>(x.data()) + rows.as<std::int32_t>()[i] * x_stride,

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/base/team.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/quantize.hpp"
 
@@ -17,7 +18,7 @@ void pack(const TensorView& w, const TensorView& panels) {
   const std::int64_t k = w.size(1);
   const T* source = w.as<T>();
   T* packed = panels.as<T>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_a_team(panels.size(0), n * k))
   for (std::int64_t panel = 0; panel < panels.size(0); ++panel) {
     const std::int64_t columns = std::min(width, n - panel * width);
     T* to = packed + panel * k * width;

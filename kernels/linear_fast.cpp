@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/base/team.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/quantize.hpp"
 #include "kernels/simd/linear_tiles.hpp"
@@ -199,7 +200,10 @@ void run(const Product& product) {
   thread_local std::vector<float> packed;
   packed.resize(static_cast<std::size_t>(block_rows * std::min(k, k_step)));
   float* buffer = packed.data();
-#pragma omp parallel
+  const std::int64_t panels = product.w.data->size(0);
+  // 128 multiply-adds a nanosecond; to read the weights takes what eight rows take.
+  const std::int64_t nanoseconds = panels * width * k * (m + 8) / 128;
+#pragma omp parallel if (worth_a_team(m * panels, nanoseconds))
   for (std::int64_t top = 0; top < m; top += row_block) {
     const RowTiling tiling(std::min(row_block, m - top), product.tiles.max_rows);
     for (std::int64_t begin = 0; begin < k; begin += k_step) {

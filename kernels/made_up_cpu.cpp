@@ -2,6 +2,7 @@
 #include <array>
 
 #include "kernels/base/dtype.hpp"
+#include "kernels/base/team.hpp"
 #include "kernels/made_up.hpp"
 
 namespace millrace::cpu {
@@ -33,7 +34,7 @@ template <typename T, typename Convert>
 void make(const TensorView& out, const MadeUpNumbers& numbers, const MadeUpPlaces& places,
           Convert&& convert) {
   constexpr std::int64_t stretch = 1024;
-#pragma omp parallel for if (out.numel() > (1 << 18))
+#pragma omp parallel for if (worth_a_team(out.size(0), out.numel()))
   for (std::int64_t row = 0; row < out.size(0); ++row) {
     std::array<float, stretch> values;
     for (std::int64_t column = 0; column < out.size(1); column += stretch) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/base/team.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/quantize.hpp"
 
@@ -53,16 +54,22 @@ void norm_into(const LinearInput& out, std::int64_t t, const float* x, const Nor
   quantize_row(out, t, values.data());
 }
 
+// What `out` takes one thread.
+std::int64_t nanoseconds(const LinearInput& out) {
+  return out.values.numel() / 4 +
+         (out.is_quantized() ? out.values.numel() * quantize_nanoseconds : 0);
+}
+
 }  // namespace
 
 void norm(const LinearInput& out, const TensorView& x, const NormWeights& weights, Stream) {
-#pragma omp parallel for schedule(static) if (x.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(x.size(0), nanoseconds(out)))
   for (std::int64_t t = 0; t < x.size(0); ++t) norm_into(out, t, row(x, t), weights);
 }
 
 void add_norm(const LinearInput& out, const TensorView& residual, const TensorView& x,
               const NormWeights& weights, Stream) {
-#pragma omp parallel for schedule(static) if (x.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(x.size(0), nanoseconds(out)))
   for (std::int64_t t = 0; t < x.size(0); ++t) {
     float* sum = row(residual, t);
     const float* term = row(x, t);
@@ -72,7 +79,7 @@ void add_norm(const LinearInput& out, const TensorView& residual, const TensorVi
 }
 
 void add(const TensorView& residual, const TensorView& x, Stream) {
-#pragma omp parallel for schedule(static) if (x.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(x.size(0), x.numel() / 4))
   for (std::int64_t t = 0; t < x.size(0); ++t) {
     float* sum = row(residual, t);
     const float* term = row(x, t);

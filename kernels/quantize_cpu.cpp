@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/base/team.hpp"
 #include "kernels/quantize.hpp"
 
 namespace millrace::cpu {
@@ -59,7 +60,7 @@ void quantize_row(const LinearInput& out, std::int64_t row, const float* x) {
 }
 
 void quantize(const LinearInput& out, const TensorView& x, Stream) {
-#pragma omp parallel if (x.size(0) > 1)
+#pragma omp parallel if (worth_a_team(x.size(0), x.numel() * quantize_nanoseconds))
   {
     std::vector<float> row(static_cast<std::size_t>(x.size(1)));
 #pragma omp for schedule(static)
@@ -74,7 +75,7 @@ void dequantize(const LinearInput& x, float* out) {
   const std::int64_t m = x.values.size(0);
   const std::int64_t k = x.values.size(1);
   const bool blocks = x.scaling() == Fp8Scaling::blocks;
-#pragma omp parallel for schedule(static) if (m > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(m, m * k))
   for (std::int64_t i = 0; i < m; ++i) {
     const auto* from = x.values.as<Fp8E4m3>() + i * x.values.stride(0);
     const float* scales = x.scales.as<float>() + i;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/base/team.hpp"
 #include "kernels/rope_cache.hpp"
 
 namespace millrace::cpu {
@@ -58,7 +59,7 @@ void write(const TensorView& cache, std::int64_t slot, const float* heads) {
 void qkv_to_cache(const TensorView& qkv, const QkvShape& shape, const TensorView& rope,
                   const TensorView& positions, const TensorView& slots, const QkNorm& qk_norm,
                   const TensorView& k_cache, const TensorView& v_cache, Stream) {
-#pragma omp parallel for schedule(static) if (qkv.size(0) > 1)
+#pragma omp parallel for schedule(static) if (worth_a_team(qkv.size(0), qkv.numel() / 2))
   for (std::int64_t t = 0; t < qkv.size(0); ++t) {
     float* q = qkv.as<float>() + t * qkv.stride(0);
     float* k = q + shape.heads * shape.head_dim;

@@ -1,6 +1,7 @@
 // Rows, and parts of long rows, are spread over threads: the results are maxima and integer sums,
 // which come out the same however a row is cut. What touches every logit is in
 // kernels/simd/sampling_tiles.hpp.
+#include "kernels/base/team.hpp"
 #include "kernels/sampling.hpp"
 
 #include <omp.h>
@@ -32,10 +33,11 @@ float* edited(const TensorView& logits, VocabShard shard, const LogitEdits& edit
   return r < 0 || column < 0 || column >= shard.size ? nullptr : row(logits, r) + column;
 }
 
-// Calls body(r) for every row, rows spread over threads.
+// Calls body(r) for every row, rows spread over threads when the work, `nanoseconds` of one thread,
+// is worth it.
 template <typename Body>
-void for_rows(std::int64_t rows, Body body) {
-#pragma omp parallel for schedule(dynamic)
+void for_rows(std::int64_t rows, std::int64_t nanoseconds, Body body) {
+#pragma omp parallel for schedule(dynamic) if (worth_a_team(rows, nanoseconds))
   for (std::int64_t r = 0; r < rows; ++r) body(r);
 }
 
@@ -47,16 +49,18 @@ const SamplingTiles& active_tiles() {
   return portable::sampling_tiles;
 }
 
-// results[r] = combine over parts [begin, end) of row r of part(r, begin, end).
+// results[r] = combine over parts [begin, end) of row r of part(r, begin, end), work of
+// `nanoseconds` for one thread.
 template <typename T, typename Part, typename Combine>
-void reduce_rows(T* results, std::int64_t rows, std::int64_t size, Part part, Combine combine) {
+void reduce_rows(T* results, std::int64_t rows, std::int64_t size, std::int64_t nanoseconds,
+                 Part part, Combine combine) {
   constexpr std::int64_t shortest = 8192;  // below that, starting a thread costs more than it saves
   const std::int64_t threads = omp_get_max_threads();
   const std::int64_t parts =
       std::clamp<std::int64_t>(std::min((2 * threads + rows - 1) / rows, size / shortest), 1,
                                std::max<std::int64_t>(threads, 1));
   std::vector<T> found(static_cast<std::size_t>(rows * parts));
-#pragma omp parallel for schedule(dynamic) if (rows * parts > 1)
+#pragma omp parallel for schedule(dynamic) if (worth_a_team(rows * parts, nanoseconds))
   for (std::int64_t i = 0; i < rows * parts; ++i) {
     const std::int64_t p = i % parts;
     found[static_cast<std::size_t>(i)] = part(i / parts, size * p / parts, size * (p + 1) / parts);
@@ -101,7 +105,7 @@ void undo_edits(const TensorView& logits, VocabShard shard, const LogitEdits& ed
 void row_max(const TensorView& maxima, const TensorView& logits, VocabShard shard, Stream) {
   const SamplingTiles& tiles = active_tiles();
   reduce_rows(
-      maxima.as<float>(), logits.size(0), shard.size,
+      maxima.as<float>(), logits.size(0), shard.size, logits.size(0) * shard.size / 16,
       [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
         return tiles.largest(row(logits, r) + begin, end - begin);
       },
@@ -112,7 +116,7 @@ void row_mass(const TensorView& masses, const TensorView& logits, VocabShard sha
               const TensorView& maxima, Stream) {
   const SamplingTiles& tiles = active_tiles();
   reduce_rows(
-      masses.as<std::int64_t>(), logits.size(0), shard.size,
+      masses.as<std::int64_t>(), logits.size(0), shard.size, logits.size(0) * shard.size / 2,
       [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
         return tiles.total_mass(row(logits, r) + begin, end - begin, maxima.as<float>()[r], 1.0F);
       },
@@ -122,7 +126,7 @@ void row_mass(const TensorView& masses, const TensorView& logits, VocabShard sha
 void top_candidates(const TensorView& candidates, const TensorView& logits, VocabShard shard,
                     Stream) {
   const std::int64_t k = candidates.size(1);
-  for_rows(logits.size(0), [&](std::int64_t r) {
+  for_rows(logits.size(0), logits.size(0) * shard.size, [&](std::int64_t r) {
     const float* x = row(logits, r);
     std::int64_t* best = candidates.as<std::int64_t>() + r * k;
     std::fill_n(best, k, no_candidate);
@@ -160,7 +164,8 @@ void threshold_histogram(const TensorView& histogram, const TensorView& logits, 
                          const ThresholdSearch& search, int round, Stream) {
   const SamplingTiles& tiles = active_tiles();
   const bool by_mass = search.kind == ThresholdKind::mass;
-  for_rows(logits.size(0), [&](std::int64_t r) {
+  const std::int64_t nanoseconds = logits.size(0) * (shard.size + threshold_bins) / 2;
+  for_rows(logits.size(0), nanoseconds, [&](std::int64_t r) {
     std::int64_t* bins = histogram.as<std::int64_t>() + r * threshold_bins;
     std::fill_n(bins, threshold_bins, 0);
     const float temperature = by_mass ? search.temperature.as<float>()[r] : 1.0F;
@@ -207,8 +212,12 @@ void threshold_narrow(const ThresholdSearch& search, const TensorView& histogram
 void draw_candidates(const TensorView& candidates, const TensorView& logits, VocabShard shard,
                      const DrawRows& rows, Stream) {
   const SamplingTiles& tiles = active_tiles();
+  std::int64_t nanoseconds = 0;
+  for (std::int64_t r = 0; r < logits.size(0); ++r) {
+    nanoseconds += rows.temperature.as<float>()[r] == 0 ? shard.size / 4 : shard.size * 2;
+  }
   reduce_rows(
-      candidates.as<std::int64_t>(), logits.size(0), shard.size,
+      candidates.as<std::int64_t>(), logits.size(0), shard.size, nanoseconds,
       [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
         const float temperature = rows.temperature.as<float>()[r];
         const RowDraw draw{
@@ -238,7 +247,7 @@ void pick_logits(const TensorView& values, const TensorView& logits, VocabShard 
 void count_at_least(const TensorView& counts, const TensorView& logits, VocabShard shard,
                     const TensorView& values, Stream) {
   reduce_rows(
-      counts.as<std::int64_t>(), logits.size(0), shard.size,
+      counts.as<std::int64_t>(), logits.size(0), shard.size, logits.size(0) * shard.size / 2,
       [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
         const float* x = row(logits, r);
         const float value = values.as<float>()[r];

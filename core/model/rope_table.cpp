@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/base/team.hpp"
+
 namespace millrace {
 namespace {
 
@@ -109,7 +111,9 @@ std::vector<float> rope_table(const RotarySpec& rotary, std::int64_t positions) 
   const auto width = static_cast<std::size_t>(rotary.rotary_dim);
   const std::size_t half = width / 2;
   std::vector<float> table(static_cast<std::size_t>(positions) * width);
-#pragma omp parallel for
+  // 20 ns for a sine and a cosine.
+  const auto nanoseconds = 20 * positions * static_cast<std::int64_t>(half);
+#pragma omp parallel for if (worth_a_team(positions, nanoseconds))
   for (std::int64_t position = 0; position < positions; ++position) {
     float* row = table.data() + static_cast<std::size_t>(position) * width;
     for (std::size_t i = 0; i < half; ++i) {

@@ -8,6 +8,7 @@
 
 #include "core/weights/printable.hpp"
 #include "kernels/base/error.hpp"
+#include "kernels/base/team.hpp"
 
 namespace millrace {
 namespace {
@@ -23,7 +24,7 @@ template <typename T>
 void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to,
                std::int64_t to_stride) {
   constexpr std::int64_t tile = 32;
-#pragma omp parallel for if (rows * columns > (1 << 18))
+#pragma omp parallel for if (worth_a_team(rows / tile, rows * columns))
   for (std::int64_t row = 0; row < rows; row += tile) {
     for (std::int64_t column = 0; column < columns; column += tile) {
       for (std::int64_t r = row; r < std::min(rows, row + tile); ++r) {
