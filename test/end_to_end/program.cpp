@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -68,8 +69,19 @@ std::vector<std::string> command_of(const Launch& launch) {
   return command;
 }
 
+// The program would take the tester's own settings for flags, and warn of those that are for tests.
+void drop_settings() {
+  std::vector<std::string> names;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string name(*entry, std::strcspn(*entry, "="));
+    if (name.starts_with("MILLRACE_") && name != "MILLRACE_CACHE") names.push_back(name);
+  }
+  for (const std::string& name : names) unsetenv(name.c_str());
+}
+
 [[noreturn]] void become(const Launch& launch) {
   setpgid(0, 0);
+  drop_settings();
   for (const std::string& entry : launch.environment) {
     const std::size_t equals = entry.find('=');
     setenv(entry.substr(0, equals).c_str(), entry.substr(equals + 1).c_str(), 1);
