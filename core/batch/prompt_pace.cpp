@@ -124,7 +124,8 @@ std::int32_t PromptPace::tokens(const PromptDemand& demand, const CacheForecast&
   const std::int64_t share = this->share(demand, forecast);
   const std::int64_t chunk = least_tokens(share, demand.decodes);
   saved_ += share;
-  if (demand.decodes == 0) saved_ = std::max(saved_, chunk);
+  // A step without decodes reads all weights for its prompts alone, so it takes a tile at least.
+  if (demand.decodes == 0) saved_ = std::max({saved_, chunk, row_tile});
   if (saved_ >= most) {
     saved_ = 0;
     return static_cast<std::int32_t>(most);

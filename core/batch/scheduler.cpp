@@ -104,13 +104,10 @@ void Scheduler::end(std::int64_t number) {
     retired_.push_back(std::move(waiting));
     return;
   }
-  for (const auto& sequence : table_) {
-    if (sequence && sequence->number == number && sequence->state == Sequence::State::leaving) {
-      --leaving_;
-      finish(*sequence);
-      return;
-    }
-  }
+  const auto leaving = std::ranges::find(leaving_, number, &Sequence::number);
+  if (leaving == leaving_.end()) return;  // it has ended already
+  finish(**leaving);
+  leaving_.erase(leaving);
 }
 
 std::vector<std::int64_t> Scheduler::unfinished() const {
@@ -158,7 +155,7 @@ void Scheduler::apply(const StepResult& result, std::vector<SequenceUpdate>& upd
     if (sequence.state == Sequence::State::finished) continue;  // surplus
     SequenceUpdate update{.sequence = &sequence, .row = static_cast<std::int32_t>(row)};
     if (resolve(sequence, result.tokens[row], update)) {
-      if (sequence.state == Sequence::State::leaving) --leaving_;
+      std::erase(leaving_, &sequence);
       finish(sequence);
       any_finished = true;
     }
@@ -207,7 +204,7 @@ void Scheduler::settle(Sequence& sequence) {
     --finished_;
     retired_.push_back(take_memory(sequence));
   } else if (sequence.state == Sequence::State::leaving) {
-    --leaving_;
+    std::erase(leaving_, &sequence);
     sequence.state = Sequence::State::waiting;
     sequence.scheduled = 0;
     waiting_.insert(take_memory(sequence), forecast_);
@@ -238,7 +235,7 @@ const BatchPlan& Scheduler::schedule() {
   collect_decodes();
   budget_ = tokens_for_prompts();
   collect_prompt_chunks();
-  if (!preempted_ && leaving_ == 0) collect_admissions();
+  if (!preempted_ && leaving_.empty()) collect_admissions();
   write_plan();
   return plan_;
 }
@@ -268,7 +265,7 @@ std::int32_t Scheduler::lookahead_of(const Sequence& sequence) const {
 // False when the sequence has to sit this step out, or had to give up its own place.
 bool Scheduler::make_room_for(const Sequence& sequence) {
   while (pool_.num_free() == 0) {
-    if (leaving_ > 0) return false;  // its blocks come free with a step in flight
+    if (!leaving_.empty()) return false;  // its blocks come free with a step in flight
     const bool is_newest = running_.back() == &sequence;
     preempt_newest();
     if (is_newest) return false;
@@ -280,7 +277,7 @@ void Scheduler::preempt_newest() {
   Sequence& victim = *running_.back();
   running_.pop_back();
   victim.state = Sequence::State::leaving;
-  ++leaving_;
+  leaving_.push_back(&victim);
   ++num_preemptions_;
   preempted_ = true;
   settle(victim);

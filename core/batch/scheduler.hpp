@@ -87,9 +87,11 @@ class Scheduler {
   // True when a result for the oldest step in flight must be applied before the next schedule().
   bool expects_result() const;
   bool idle() const {
-    return waiting_.empty() && running_.empty() && leaving_ == 0 && finished_ == 0;
+    return waiting_.empty() && running_.empty() && leaving_.empty() && finished_ == 0;
   }
-  std::int32_t num_waiting() const { return static_cast<std::int32_t>(waiting_.size()) + leaving_; }
+  std::int32_t num_waiting() const {
+    return static_cast<std::int32_t>(waiting_.size() + leaving_.size());
+  }
   std::int64_t waiting_tokens() const { return waiting_.tokens(); }
   // Those that may be scheduled, by number.
   std::span<const Sequence* const> running() const { return running_; }
@@ -137,9 +139,9 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> table_;  // by slot: every sequence that owns blocks
   std::vector<std::int32_t> free_slots_;
   std::vector<Sequence*> running_;  // by number
+  std::vector<Sequence*> leaving_;  // preempted, still used by a step in flight
   WaitingQueue waiting_;
-  bool is_all_ = false;  // nothing more will come
-  std::int32_t leaving_ = 0;
+  bool is_all_ = false;                             // nothing more will come
   std::int32_t finished_ = 0;                       // ended, still used by a step in flight
   std::vector<std::unique_ptr<Sequence>> retired_;  // freed by the next schedule()
 

@@ -168,6 +168,22 @@ TEST(PromptPace, StepsThatArePacedFillTheirTiles) {
   EXPECT_GT(paced, 50);
 }
 
+// With chunks of less than a tile, as those of models whose weights take long to read.
+TEST(PromptPace, PromptsDoNotWaitWhereNothingDecodes) {
+  // Blocks for 53 of them at their mean length: 5 tokens of prompts for each step.
+  SchedulerConfig c = paced_config(16, 1000, 6000);
+  c.max_model_len = 4096;
+  Driver driver(c);
+  const auto request = prompt(300, 3000);
+  request->sampling.ignore_eos = true;
+  const std::vector<std::shared_ptr<const Request>> prompts(1000, request);
+  for (int step = 0; step < 3; ++step) {
+    const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
+    ASSERT_EQ(plan.decode_sequences, 0) << "step " << step;
+    ASSERT_GE(plan.num_tokens(), 128) << "step " << step;
+  }
+}
+
 // Short prompts of long answers come slowly, but never stop.
 TEST(PromptPace, PromptsGoOnHoweverMuchIsDecoded) {
   // Blocks for about 790 of them at their mean length, 399 at their full one.
