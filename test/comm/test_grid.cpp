@@ -69,8 +69,26 @@ TEST(GridShapeCheck, NamesTheValuesThatDoNotFit) {
   EXPECT_THROW(check_grid_shape({0, 1, 1}, 0), UserError);
   EXPECT_THROW(check_grid_shape({-1, -1, 4}, 4), UserError);
   EXPECT_THROW(check_grid_shape({1 << 16, 1 << 16, 1}, 0), UserError);  // no overflow to 0
-  constexpr int most = std::numeric_limits<int>::max();
-  EXPECT_THROW(check_grid_shape({4, most, most}, 4), UserError);
+}
+
+TEST(GridShapeCheck, RefusesAxesWhoseProductMayBeNoInteger) {
+  const auto error_of = [](const GridShape& shape) -> std::string {
+    try {
+      check_grid_shape(shape, 0);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  constexpr int most = 1 << 20;
+  constexpr int largest = std::numeric_limits<int>::max();
+  EXPECT_THAT(error_of({most, most, most}),
+              ::testing::HasSubstr("needs 1152921504606846976 ranks"));
+  // The product of the second is 2^64, 0 in 64 bits, which is this world's size.
+  for (const GridShape& shape : {GridShape{1, 1, most + 1}, GridShape{1 << 22, 1 << 22, most},
+                                 GridShape{largest, largest, 4}}) {
+    EXPECT_THAT(error_of(shape), ::testing::EndsWith("has an axis above 1048576"));
+  }
 }
 
 TEST(Grid, EveryShapeOfTheWorldHasItsCommunicators) {
