@@ -121,15 +121,15 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
     return exit_code::stopped;
   }
   report.links = measure_grid_links(grid, plan.device, links);
-  add_outcomes(grid, outcome, loaded_seconds, report);
-  for (const std::string& line : summary_lines(report, outcome.first_token_seconds)) {
+  const double first_token_seconds = add_outcomes(grid, outcome, loaded_seconds, report);
+  for (const std::string& line : summary_lines(report, first_token_seconds)) {
     log_info("{}", line);
   }
   finish(world, config, journal, report, clock, stop);
   if (report.summary.errors > 0) {
-    log_warning("{} of {} prompts have an error; millrace-report {} says which",
+    log_warning("{} of {} prompts {} an error; millrace-report {} says which",
                 with_commas(report.summary.errors), with_commas(report.summary.requests),
-                config.output.output);
+                report.summary.errors == 1 ? "has" : "have", config.output.output);
   }
   return exit_code::done;
 }

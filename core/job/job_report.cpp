@@ -104,10 +104,10 @@ std::vector<std::pair<std::string, std::string>> effective_settings(const RunCon
   return {values.begin(), values.end()};
 }
 
-void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
-                  Report& report) {
+double add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
+                    Report& report) {
   if (!grid.is_leader()) {
-    return;
+    return 0;
   }
   const OutcomeWire wire{mine.counters,        mine.preemptions,
                          mine.peak_running,    mine.first_token_seconds,
@@ -116,9 +116,10 @@ void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_se
   const auto wires = leaders.gather_bytes(std::as_bytes(std::span(&wire, 1)), 0);
   const auto timelines = leaders.gather_bytes(std::as_bytes(std::span(mine.timeline)), 0);
   if (leaders.rank() != 0) {
-    return;
+    return 0;
   }
   ProgressCounters sum;
+  double first_token = 0;
   double started = mine.started_seconds;
   double finished = mine.finished_seconds;
   std::vector<std::vector<TimelineRow>> rows;
@@ -127,6 +128,9 @@ void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_se
     sum += of.counters;
     started = std::min(started, of.started_seconds);
     finished = std::max(finished, of.finished_seconds);
+    if (of.first_token_seconds > 0 && (first_token == 0 || of.first_token_seconds < first_token)) {
+      first_token = of.first_token_seconds;
+    }
     report.kv_cache.preemptions += of.preemptions;
     report.kv_cache.peak_running += of.peak_running;
     rows.push_back(rows_of<TimelineRow>(timelines[i]));
@@ -138,6 +142,7 @@ void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_se
                     .output_tokens = sum.output_tokens,
                     .requests = sum.requests_done,
                     .errors = sum.requests_failed};
+  return first_token;
 }
 
 std::vector<std::string> summary_lines(const Report& report, double first_token_seconds) {
@@ -148,12 +153,14 @@ std::vector<std::string> summary_lines(const Report& report, double first_token_
       "{} request{} ({} failed), {} prompt tokens, {} output tokens in {:.2f} s",
       with_commas(summary.requests), summary.requests == 1 ? "" : "s", with_commas(summary.errors),
       with_commas(summary.prompt_tokens), with_commas(summary.output_tokens), summary.run_seconds));
-  lines.push_back(
-      fmt::format("throughput: {:.1f} output tokens/s, {:.1f} tokens/s with prompts; first token "
-                  "{:.2f} s after start",
+  std::string rates =
+      fmt::format("throughput: {:.1f} output tokens/s, {:.1f} tokens/s with prompts",
                   static_cast<double>(summary.output_tokens) / seconds,
-                  static_cast<double>(summary.prompt_tokens + summary.output_tokens) / seconds,
-                  first_token_seconds));
+                  static_cast<double>(summary.prompt_tokens + summary.output_tokens) / seconds);
+  if (first_token_seconds > 0) {
+    rates += fmt::format("; first token {:.2f} s after start", first_token_seconds);
+  }
+  lines.push_back(std::move(rates));
   return lines;
 }
 

@@ -27,11 +27,13 @@ void describe_ranks(const Grid& grid, const JobPlan& plan, const std::vector<Ran
 std::vector<std::pair<std::string, std::string>> effective_settings(const RunConfig& config,
                                                                     const JobPlan& plan);
 
-// What the replicas did, into rank 0's report. Collective over the grid's world.
-void add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
-                  Report& report);
+// What the replicas did, into rank 0's report. Returns there when the job's first token came, 0
+// without one. Collective over the grid's world.
+double add_outcomes(const Grid& grid, const ReplicaOutcome& mine, double loaded_seconds,
+                    Report& report);
 
-// "20 requests (0 failed), 812 prompt tokens, 1,280 output tokens in 2.31 s" and the rates.
+// "20 requests (0 failed), 812 prompt tokens, 1,280 output tokens in 2.31 s" and the rates; nothing
+// of a first token where there was none (0).
 std::vector<std::string> summary_lines(const Report& report, double first_token_seconds);
 
 }  // namespace millrace

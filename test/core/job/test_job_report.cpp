@@ -51,6 +51,8 @@ TEST(SummaryLines, StateCountsAndRates) {
           "20 requests (1 failed), 1,000 prompt tokens, 2,000 output tokens in 4.00 s",
           "throughput: 500.0 output tokens/s, 750.0 tokens/s with prompts; first token 1.50 s "
           "after start"));
+  EXPECT_EQ(summary_lines(report, 0)[1],
+            "throughput: 500.0 output tokens/s, 750.0 tokens/s with prompts");
 }
 
 }  // namespace
