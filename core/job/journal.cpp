@@ -224,8 +224,10 @@ Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& 
   return journal;
 }
 
-void finish_journal(const Journal& journal, const RunConfig& config, Report report,
-                    const StopRequest& stop) {
+namespace {
+
+void write_results(const Journal& journal, const RunConfig& config, Report report,
+                   const StopRequest& stop) {
   const SpoolHeader& header = journal.header;
   const auto results = open_results({.output = config.output.output,
                                      .overwrite = config.output.overwrite,
@@ -250,6 +252,19 @@ void finish_journal(const Journal& journal, const RunConfig& config, Report repo
     report.summary = runs.total(report.summary, header.run);
   }
   results->finish(report);
+}
+
+}  // namespace
+
+void finish_journal(const Journal& journal, const RunConfig& config, const Report& report,
+                    const StopRequest& stop) {
+  try {
+    write_results(journal, config, report, stop);
+  } catch (const UserError& error) {
+    // No room, or a file system that went away.
+    throw UserError("{}; the answers are kept in {}: mend that and run again with --resume",
+                    error.what(), journal.folder.string());
+  }
   remove_journal(journal.folder);
 }
 

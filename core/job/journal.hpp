@@ -50,7 +50,7 @@ Journal open_journal(const Comm& world, const RunConfig& config, const Prompts& 
 // Where earlier runs have a part in the result, fills in report.job and makes the report's summary
 // speak of all runs. Throws Stopped, and leaves the journal as it is, when the grace of `stop` is
 // over. On rank 0.
-void finish_journal(const Journal& journal, const RunConfig& config, Report report,
+void finish_journal(const Journal& journal, const RunConfig& config, const Report& report,
                     const StopRequest& stop);
 
 }  // namespace millrace

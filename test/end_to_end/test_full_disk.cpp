@@ -60,6 +60,7 @@ TEST_F(FullDisk, TheJobStopsKeepsWhatIsFinishedAndGoesOnWithRoom) {
   remount(0, "size=1300k");
   const Outcome no_result = job_.run_to("disk/o.jsonl", {"--resume"});
   expect_one_line(no_result, "No space left on device");
+  EXPECT_THAT(no_result.complaints()[0], HasSubstr("the answers are kept in"));
   EXPECT_FALSE(fs::exists(job_ / "disk/o.jsonl"));
   EXPECT_FALSE(fs::exists(job_ / "disk/o.jsonl.partial"));
 
