@@ -80,7 +80,11 @@ SamplingParams sampling_defaults(const SamplingConfig& flags,
   override_with(params.n, flags.n);
   params.stop = flags.stop;
   params.stop_token_ids.assign(flags.stop_token_ids.begin(), flags.stop_token_ids.end());
-  validate(params);
+  try {
+    validate(params);
+  } catch (const UserError& error) {
+    throw UserError("sampling flags: {}", error.what());
+  }
   return params;
 }
 

@@ -6,6 +6,8 @@
 #include <array>
 #include <bitset>
 #include <charconv>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "core/text/unicode.hpp"
@@ -46,7 +48,11 @@ double real(std::string_view field, json::value value) {
 }
 
 float real32(std::string_view field, json::value value) {
-  return static_cast<float>(real(field, value));
+  const double number = real(field, value);
+  if (std::abs(number) > std::numeric_limits<float>::max()) {
+    reject(field, "a number that a float holds", value);
+  }
+  return static_cast<float>(number);
 }
 
 std::int32_t integer32(std::string_view field, json::value value) {

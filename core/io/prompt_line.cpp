@@ -121,8 +121,7 @@ class PromptLineParser::Impl {
     if (prompt_tokens + 1 > static_cast<std::size_t>(options_.max_model_len)) {
       throw UserError(
           "the prompt has {} tokens, which leaves no room for a new one: the maximum model length "
-          "is "
-          "{}",
+          "is {}",
           with_commas(static_cast<std::int64_t>(prompt_tokens)),
           with_commas(options_.max_model_len));
     }

@@ -22,8 +22,7 @@ namespace {
 
 constexpr std::string_view usage =
     "Prints the summary of a result file of millrace; FILE is *.h5, or *.jsonl with its report "
-    "beside "
-    "it.\n\n"
+    "beside it.\n\n"
     "  millrace-report FILE [flags]\n"
     "  millrace-report --journal OUTPUT\n"
     "  millrace-report --recover OUTPUT [--prompts FILE] [--overwrite]\n"
@@ -129,8 +128,9 @@ int merge(const ReportConfig& config) {
   }
   const std::int64_t lines = merge_results(
       {config.merge[0], {config.merge.begin() + 1, config.merge.end()}, config.overwrite});
-  fmt::print("merged        {} lines of {} results in {}\n", with_commas(lines),
-             config.merge.size() - 1, config.merge[0]);
+  const std::size_t results = config.merge.size() - 1;
+  fmt::print("merged        {} lines of {} result{} in {}\n", with_commas(lines), results,
+             results == 1 ? "" : "s", config.merge[0]);
   return 0;
 }
 

@@ -1,5 +1,8 @@
 #include "core/job/prompts.hpp"
 
+#include <array>
+#include <cstddef>
+
 #include "comm/agree.hpp"
 #include "comm/hosts.hpp"
 #include "core/io/line_scanner.hpp"
@@ -16,6 +19,19 @@ std::int64_t next_line(const std::filesystem::path& file, std::int64_t offset) {
   scanner.start(offset, scanner.file_bytes());
   const auto line = scanner.next();
   return line ? line->offset : scanner.file_bytes();
+}
+
+// What Windows programs call Unicode would be an error in every other line, and odd text in the
+// rest.
+void refuse_utf16(const std::filesystem::path& file) {
+  std::array<std::byte, 2> mark{};
+  if (PosixFile::open(file).read_at(0, mark) < mark.size()) return;
+  const bool is_little = mark[0] == std::byte{0xff} && mark[1] == std::byte{0xfe};
+  const bool is_big = mark[0] == std::byte{0xfe} && mark[1] == std::byte{0xff};
+  if (is_little || is_big) {
+    throw UserError("--prompts: '{}' is UTF-16, but prompts are UTF-8: iconv -f UTF-16 -t UTF-8",
+                    file.string());
+  }
 }
 
 }  // namespace
@@ -42,7 +58,9 @@ Prompts find_prompts(const Comm& world, const RunConfig& config) {
   }
   const Shard& shard = config.input.shard;
   agree(world, [&] {
-    if (world.rank() == 0) prompts.part = shard_of(prompts.file, shard.index, shard.count);
+    if (world.rank() != 0) return;
+    refuse_utf16(prompts.file);
+    prompts.part = shard_of(prompts.file, shard.index, shard.count);
   });
   prompts.part = {world.all_reduce_max(prompts.part.begin), world.all_reduce_max(prompts.part.end)};
   return prompts;

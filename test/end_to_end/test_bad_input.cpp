@@ -214,6 +214,11 @@ const std::vector<Mistake> mistakes = {
     {"PromptsOfAnotherKind",
      [](Job& job) { job.flags["--prompts"] = job.work.write("p.csv", "a,b\n"); },
      {"p.csv"}},
+    {"PromptsInUtf16",
+     [](Job& job) {
+       job.flags["--prompts"] = job.work.write("wide.txt", std::string("\xff\xfeh\0i\0\n\0", 8));
+     },
+     {"--prompts", "wide.txt", "UTF-16"}},
     {"OutputFolderMissing",
      [](Job& job) { job.flags["--output"] = "/nonexistent/folder/o.jsonl"; },
      {"/nonexistent/folder"}},

@@ -29,7 +29,7 @@ TEST(SamplingParams, DefaultsAreValid) {
 
 TEST(SamplingParams, ComplaintsNameTheFieldAndTheValue) {
   EXPECT_EQ(complaint([](auto& p) { p.temperature = -0.5F; }),
-            "temperature is -0.5, but must be at least 0");
+            "temperature is -0.5, but must be finite and at least 0");
   EXPECT_THAT(complaint([](auto& p) { p.temperature = NAN; }), HasSubstr("temperature is nan"));
   EXPECT_THAT(complaint([](auto& p) { p.top_p = 0; }), HasSubstr("top_p is 0"));
   EXPECT_THAT(complaint([](auto& p) { p.top_p = 1.5F; }), HasSubstr("top_p is 1.5"));

@@ -72,7 +72,12 @@ TEST_F(SamplingDefaults, BadFilesNameTheFieldAndTheValue) {
 TEST_F(SamplingDefaults, FlagsThatNoPromptCouldUseAreRejected) {
   SamplingConfig flags;
   flags.top_p = 0.0F;
-  EXPECT_THROW(sampling_defaults(flags, {}), UserError);
+  try {
+    sampling_defaults(flags, {});
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(), "sampling flags: top_p is 0, but must be in (0, 1]");
+  }
 }
 
 }  // namespace
