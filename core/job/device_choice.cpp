@@ -63,6 +63,10 @@ Device choose_device(DeviceChoice choice, const Comm& node, const GpuView& gpus)
     return checked(Device::cuda(0), gpus);
   }
   const int count = gpus.count();
+  if (const std::string obstacle = count == 0 ? gpus.obstacle() : ""; !obstacle.empty()) {
+    throw UserError("the driver of host {} lets nobody use its GPUs: {}; --device cpu does without",
+                    host_name(), obstacle);
+  }
   if (count == 0 && choice == DeviceChoice::automatic) {
     return Device::cpu();
   }

@@ -22,11 +22,18 @@ struct DeviceFacts {
 // Makes the device current on this thread. Throws what the device reports.
 DeviceFacts device_facts(Device device);
 
+// Why none of this host's GPUs can be used though it has a driver, as the driver says it: older
+// than this build's CUDA, say, or waiting for NVSwitches to be set up. Empty where one can be, and
+// where there is no GPU, no driver or no CUDA backend.
+std::string gpu_obstacle();
+
 namespace cpu {
 decltype(millrace::device_facts) device_facts;
-}
+decltype(millrace::gpu_obstacle) gpu_obstacle;
+}  // namespace cpu
 namespace cuda {
 decltype(millrace::device_facts) device_facts;
-}
+decltype(millrace::gpu_obstacle) gpu_obstacle;
+}  // namespace cuda
 
 }  // namespace millrace

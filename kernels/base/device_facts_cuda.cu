@@ -53,4 +53,14 @@ DeviceFacts device_facts(Device device) {
   return facts;
 }
 
+std::string gpu_obstacle() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess || error == cudaErrorNoDevice) return "";
+  cudaGetLastError();  // an answer, not a failure
+  int driver = 0;      // stays 0 where none is installed
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "";
+  return std::string(cudaGetErrorString(error)) + " (CUDA " + version_text(driver) + ")";
+}
+
 }  // namespace millrace::cuda

@@ -33,11 +33,13 @@ DeviceFacts gpu(const std::string& name, int number) {
 struct PretendedGpus : GpuView {
   bool built = true;
   int number = 0;
+  std::string in_the_way;
   bool has_code = true;
   DeviceFacts each = gpu("NVIDIA H100", 0);
 
   bool cuda_is_built() const override { return built; }
   int count() const override { return number; }
+  std::string obstacle() const override { return in_the_way; }
   DeviceFacts facts(Device) const override { return each; }
   bool has_code_for(Device) const override { return has_code; }
 };
@@ -66,6 +68,18 @@ TEST(DeviceChoice, AHostWithoutGpusRunsOnCpusUnlessCudaIsAskedFor) {
   gpus.built = false;
   EXPECT_EQ(choose_device(DeviceChoice::automatic, world(), gpus), Device::cpu());
   expect_refused(DeviceChoice::cuda, gpus, HasSubstr("'cuda' is not in this build"));
+}
+
+// A job of hours on CPUs, for a service that was not started, is nobody's wish.
+TEST(DeviceChoice, ADriverThatLetsNobodyUseItsGpusIsNamedAndNotPassedOver) {
+  PretendedGpus gpus;
+  gpus.in_the_way = "system not yet initialized (CUDA 13.0)";
+  for (const DeviceChoice choice : {DeviceChoice::cuda, DeviceChoice::automatic}) {
+    expect_refused(choice, gpus,
+                   AllOf(HasSubstr(host_name()), HasSubstr("system not yet initialized"),
+                         HasSubstr("--device cpu does without")));
+  }
+  EXPECT_EQ(choose_device(DeviceChoice::cpu, world(), gpus), Device::cpu());
 }
 
 TEST(DeviceChoice, MoreRanksThanGpusAreRefusedWithBothNumbers) {
