@@ -6,17 +6,14 @@
 // bytes, which it allows to be stored for the same library version.
 #include "kernels/linear_tuning.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstring>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <sstream>
 
 #include "kernels/activation.hpp"
 #include "kernels/linear_cuda.cuh"
+#include "kernels/linear_plan_file.hpp"
 #include "kernels/made_up.hpp"
 #include "kernels/quantize.hpp"
 
@@ -43,7 +40,7 @@ std::string signature(Device device) {
   int driver = 0;
   cuda_check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   std::ostringstream text;
-  text << "millrace linear plans 5 | " << properties.name << " | driver " << driver
+  text << "millrace linear plans 6 | " << properties.name << " | driver " << driver
        << " | cublasLt " << cublasLtGetVersion();
   return text.str();
 }
@@ -244,10 +241,7 @@ std::string linear_plan_name(Device device) {
 }
 
 void read_linear_plans(const std::string& path, Device device) {
-  std::ifstream file(path);
-  std::string line;
-  if (!std::getline(file, line) || line != signature(device)) return;
-  while (std::getline(file, line)) {
+  for (const std::string& line : read_plan_lines(path, signature(device))) {
     std::istringstream fields(line);
     ProductKey key;
     int dtype = 0;
@@ -257,7 +251,7 @@ void read_linear_plans(const std::string& path, Device device) {
     fields >> key.m >> key.n >> key.k >> dtype >> out_dtype >> key.bias >> key.accumulate >>
         key.packed >> scaling >> plan.streamed;
     for (auto& word : plan.algorithm.data) fields >> word;
-    if (!fields) continue;  // a line cut short by a full disk
+    if (!fields) continue;
     key.dtype = static_cast<DType>(dtype);
     key.out_dtype = static_cast<DType>(out_dtype);
     key.scaling = static_cast<Fp8Scaling>(scaling);
@@ -266,22 +260,20 @@ void read_linear_plans(const std::string& path, Device device) {
 }
 
 void write_linear_plans(const std::string& path, Device device) {
-  const std::string unfinished = path + "." + std::to_string(getpid());
+  std::vector<std::string> lines;
   {
-    std::ofstream file(unfinished);
-    file << signature(device) << '\n';
     const std::lock_guard lock(plans_mutex);
     for (const auto& [key, plan] : plans) {
       if (!plan.tuned) continue;
-      file << key.m << ' ' << key.n << ' ' << key.k << ' ' << static_cast<int>(key.dtype) << ' '
+      std::ostringstream line;
+      line << key.m << ' ' << key.n << ' ' << key.k << ' ' << static_cast<int>(key.dtype) << ' '
            << static_cast<int>(key.out_dtype) << ' ' << key.bias << ' ' << key.accumulate << ' '
            << key.packed << ' ' << static_cast<int>(key.scaling) << ' ' << plan.how.streamed;
-      for (const auto word : plan.how.algorithm.data) file << ' ' << word;
-      file << '\n';
+      for (const auto word : plan.how.algorithm.data) line << ' ' << word;
+      lines.push_back(line.str());
     }
-    if (!file.flush()) throw_cannot_write(path);
   }
-  if (std::rename(unfinished.c_str(), path.c_str()) != 0) throw_cannot_write(path);
+  write_plan_lines(path, signature(device), lines);
 }
 
 }  // namespace millrace::cuda

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/agree.hpp"
+#include "comm/gpu_links.hpp"
 #include "core/job/log.hpp"
 #include "kernels/base/stream.hpp"
 #include "kernels/linear_tuning.hpp"
@@ -68,6 +69,13 @@ int measure(const std::vector<MatmulProduct>& products, Stream stream) {
   return measured;
 }
 
+// A file for each release of the driver, which the kernels' library does not tell: it knows the
+// newest CUDA that the driver runs.
+std::string plan_file_of(Device device) {
+  const std::string driver = gpu_driver_version();
+  return linear_plan_name(device) + (driver.empty() ? "" : "-" + driver);
+}
+
 }  // namespace
 
 std::string cache_folder() {
@@ -90,8 +98,7 @@ void prepare_matmul_plans(const Comm& node, const RankWeights& weights, const Pl
   if (device.is_cpu()) return;
   const auto begin = Clock::now();
   const std::string folder = cache_folder();
-  const std::string file =
-      folder.empty() ? "" : (fs::path(folder) / linear_plan_name(device)).string();
+  const std::string file = folder.empty() ? "" : (fs::path(folder) / plan_file_of(device)).string();
   int measured = 0;
   agree(node, [&] {
     if (!file.empty()) read_linear_plans(file, device);
