@@ -178,7 +178,9 @@ void begin_capture(Stream stream) {
 
 void* end_capture(Stream stream) {
   cudaGraph_t graph = nullptr;
-  cuda_check(cudaStreamEndCapture(native(stream), &graph), "cudaStreamEndCapture");
+  const cudaError_t ended = cudaStreamEndCapture(native(stream), &graph);
+  if (ended != cudaSuccess) cudaGetLastError();  // not for later calls to find
+  cuda_check(ended, "cudaStreamEndCapture");
   cudaGraphExec_t executable = nullptr;
   const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
   cudaGraphDestroy(graph);

@@ -22,7 +22,7 @@ class Graph {
     try {
       std::forward<Enqueue>(enqueue)();
     } catch (...) {
-      Graph broken(stream.device, end(stream));
+      drop(stream);
       throw;
     }
     return {stream.device, end(stream)};
@@ -40,6 +40,8 @@ class Graph {
   Graph(Device device, void* handle) : device_(device), handle_(handle) {}
   static void begin(Stream stream);
   static void* end(Stream stream);
+  // Ends a recording that failed, and may be beyond ending in good order.
+  static void drop(Stream stream) noexcept;
 
   Device device_;
   void* handle_ = nullptr;
