@@ -7,6 +7,11 @@
 
 namespace millrace {
 
+// In names of cases.
+inline std::string_view name(Fp8Scaling scaling) {
+  return scaling == Fp8Scaling::rows ? "rows" : "blocks";
+}
+
 struct QuantizedTensor {
   Tensor memory;  // [rows, columns], whole groups of rows for blocks
   Tensor scales;

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "kernels/attention.hpp"
-#include "kernels/simd/isa.hpp"
+#include "test/kernels/on_every_isa.hpp"
 #include "test/kernels/random_tensor.hpp"
 
 namespace millrace {
@@ -79,22 +79,7 @@ TEST(Attention, AWindowOfOneSeesOnlyItself) {
   }
 }
 
-struct AttentionCase {
-  cpu::Isa isa;
-  DType dtype;
-};
-
-class FastAttention : public testing::TestWithParam<AttentionCase> {
- protected:
-  void SetUp() override {
-    if (GetParam().isa > cpu::best_isa()) GTEST_SKIP() << "this processor does not have it";
-    cpu::use_isa(GetParam().isa);
-  }
-  void TearDown() override {
-    cpu::use_isa(cpu::best_isa());
-    omp_set_num_threads(1);
-  }
-};
+class FastAttention : public IsaTest<DType> {};
 
 TEST_P(FastAttention, AgreesWithThePlainVersion) {
   struct Shape {
@@ -109,8 +94,7 @@ TEST_P(FastAttention, AgreesWithThePlainVersion) {
   const std::vector<std::int32_t> kv_lengths{1, 200, 0, 64, 0, 7, 131, 199, 65};
   for (const Shape& shape : shapes) {
     const std::int64_t blocks = (200 + shape.block_size - 1) / shape.block_size;
-    const Cache cache(GetParam().dtype, 9, blocks, shape.kv_heads, shape.block_size,
-                      shape.head_dim);
+    const Cache cache(what(), 9, blocks, shape.kv_heads, shape.block_size, shape.head_dim);
     const Batch batch(query_lengths, kv_lengths, cache.tables);
     const Tensor qkv = random_tensor(DType::f32, {212, (shape.heads + 5) * shape.head_dim}, 14);
     const TensorView q = qkv->slice(1, 0, shape.heads * shape.head_dim);
@@ -129,7 +113,7 @@ TEST_P(FastAttention, AgreesWithThePlainVersion) {
 
 // The keys a query does not see are poisoned: in the last block, and in blocks of other sequences.
 TEST_P(FastAttention, WhatLiesBeyondASequenceIsNeverRead) {
-  const Cache cache(GetParam().dtype, 2, 3, 1, 16, 64);
+  const Cache cache(what(), 2, 3, 1, 16, 64);
   const std::int32_t* table = cache.tables->as<std::int32_t>();
   for (const TensorView& part : {cache.k.view(), cache.v.view()}) {
     const std::size_t row = 64 * size_of(part.dtype());
@@ -149,7 +133,7 @@ TEST_P(FastAttention, ARowsBitsDependNeitherOnTheChunksNorOnTheBatchNorOnThreads
   constexpr std::int64_t length = 300, heads = 6, kv_heads = 2, head_dim = 64;
   for (const int window : {0, 90}) {
     const AttentionParams params{heads, kv_heads, head_dim, 0.125F, window, 0};
-    const Cache cache(GetParam().dtype, 2, 20, kv_heads, 16, head_dim);
+    const Cache cache(what(), 2, 20, kv_heads, 16, head_dim);
     const TensorView table = cache.tables->slice(0, 0, 1);
     const Tensor q = random_tensor(DType::f32, {length, heads * head_dim}, 16);
     const Tensor whole = poisoned(DType::f32, {length, heads * head_dim});
@@ -179,22 +163,9 @@ TEST_P(FastAttention, ARowsBitsDependNeitherOnTheChunksNorOnTheBatchNorOnThreads
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryInstructionSetAndDType, FastAttention,
-                         testing::Values(AttentionCase{cpu::Isa::portable, DType::f32},
-                                         AttentionCase{cpu::Isa::portable, DType::bf16},
-                                         AttentionCase{cpu::Isa::portable, DType::f16},
-                                         AttentionCase{cpu::Isa::portable, DType::fp8_e4m3},
-                                         AttentionCase{cpu::Isa::avx2, DType::f32},
-                                         AttentionCase{cpu::Isa::avx2, DType::bf16},
-                                         AttentionCase{cpu::Isa::avx2, DType::f16},
-                                         AttentionCase{cpu::Isa::avx2, DType::fp8_e4m3},
-                                         AttentionCase{cpu::Isa::avx512, DType::f32},
-                                         AttentionCase{cpu::Isa::avx512, DType::bf16},
-                                         AttentionCase{cpu::Isa::avx512, DType::f16},
-                                         AttentionCase{cpu::Isa::avx512, DType::fp8_e4m3}),
-                         [](const auto& tested) {
-                           return std::string(name(tested.param.isa)) + "_" +
-                                  std::string(name(tested.param.dtype));
-                         });
+                         testing::ValuesIn(on_every_isa({DType::f32, DType::bf16, DType::f16,
+                                                         DType::fp8_e4m3})),
+                         isa_case_name);
 
 TEST(Attention, AShapeErrorNamesTheTensor) {
   const Cache cache(DType::f32, 1, 2, 2, 16, 8);

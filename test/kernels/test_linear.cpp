@@ -4,8 +4,8 @@
 
 #include "kernels/linear.hpp"
 #include "kernels/linear_tuning.hpp"
-#include "kernels/simd/isa.hpp"
-#include "test/kernels/random_tensor.hpp"
+#include "test/kernels/linear_check.hpp"
+#include "test/kernels/on_every_isa.hpp"
 
 namespace millrace {
 namespace {
@@ -24,22 +24,7 @@ TEST(Linear, TwoByThreeByHand) {
   EXPECT_EQ(to_vector(out), (std::vector<float>{114, 208, 114, 202}));
 }
 
-struct LinearCase {
-  cpu::Isa isa;
-  DType dtype;
-};
-
-class FastLinear : public testing::TestWithParam<LinearCase> {
- protected:
-  void SetUp() override {
-    if (GetParam().isa > cpu::best_isa()) GTEST_SKIP() << "this processor does not have it";
-    cpu::use_isa(GetParam().isa);
-  }
-  void TearDown() override {
-    cpu::use_isa(cpu::best_isa());
-    omp_set_num_threads(1);
-  }
-};
+class FastLinear : public IsaTest<DType> {};
 
 // Sizes around the tile heights, the panel width, the k block and the row block.
 TEST_P(FastLinear, AgreesWithThePlainVersionAtOddSizes) {
@@ -49,28 +34,16 @@ TEST_P(FastLinear, AgreesWithThePlainVersionAtOddSizes) {
                                    {250, 33, 2100}};
   for (const auto& [m, n, k] : sizes) {
     const Tensor x = random_tensor(DType::f32, {m, k}, 1);
-    const LinearWeight w = packed(random_tensor(GetParam().dtype, {n, k}, 2));
-    const Tensor bias = random_tensor(DType::f32, {n}, 3);
-    for (const bool with_bias : {false, true}) {
-      for (const bool accumulate : {false, true}) {
-        const Tensor fast =
-            accumulate ? random_tensor(DType::f32, {m, n}, 4) : poisoned(DType::f32, {m, n});
-        const Tensor plain =
-            accumulate ? random_tensor(DType::f32, {m, n}, 4) : poisoned(DType::f32, {m, n});
-        const TensorView& used_bias = with_bias ? bias.view() : TensorView();
-        cpu::linear(fast, x, w, used_bias, accumulate, cpu_stream);
-        cpu::linear_plain(plain, x, w, used_bias, accumulate, cpu_stream);
-        const float bound = 4e-6F * std::sqrt(static_cast<float>(k)) * 4;
-        EXPECT_LE(largest_difference(fast, plain), bound) << m << " x " << n << " x " << k;
-      }
-    }
+    const LinearWeight w = packed(random_tensor(what(), {n, k}, 2));
+    expect_fast_as_plain(x, w, TensorView());
+    expect_fast_as_plain(x, w, random_tensor(DType::f32, {n}, 3));
   }
 }
 
 TEST_P(FastLinear, ARowsBitsDependNeitherOnTheBatchNorOnItsPlaceNorOnThreads) {
   constexpr std::int64_t m = 77, n = 99, k = 515;
   const Tensor x = random_tensor(DType::f32, {m, k}, 5);
-  const LinearWeight w = packed(random_tensor(GetParam().dtype, {n, k}, 6));
+  const LinearWeight w = packed(random_tensor(what(), {n, k}, 6));
   const Tensor bias = random_tensor(DType::f32, {n}, 7);
   const Tensor alone = poisoned(DType::f32, {m, n});
   for (std::int64_t i = 0; i < m; ++i) {
@@ -93,7 +66,7 @@ TEST_P(FastLinear, ARowsBitsDependNeitherOnTheBatchNorOnItsPlaceNorOnThreads) {
 TEST_P(FastLinear, ARowsBitsDoNotDependOnHowTheSumIsCut) {
   constexpr std::int64_t m = 250, n = 40, k = 2100;
   const Tensor x = random_tensor(DType::f32, {m, k}, 10);
-  const LinearWeight w = packed(random_tensor(GetParam().dtype, {n, k}, 11));
+  const LinearWeight w = packed(random_tensor(what(), {n, k}, 11));
   const Tensor bias = random_tensor(DType::f32, {n}, 12);
   const Tensor together = random_tensor(DType::f32, {m, n}, 13);
   const Tensor alone = random_tensor(DType::f32, {m, n}, 13);
@@ -107,7 +80,7 @@ TEST_P(FastLinear, ARowsBitsDoNotDependOnHowTheSumIsCut) {
 TEST_P(FastLinear, ReadsAndWritesStridedRowsAndNothingBetweenThem) {
   const Tensor wide_x = random_tensor(DType::f32, {9, 80}, 8);
   const Tensor wide_out = poisoned(DType::f32, {9, 90});
-  const LinearWeight w = packed(random_tensor(GetParam().dtype, {50, 40}, 9));
+  const LinearWeight w = packed(random_tensor(what(), {50, 40}, 9));
   const TensorView x = wide_x->slice(1, 20, 40);
   const TensorView out = wide_out->slice(1, 10, 50);
   linear(out, x, w, TensorView(), false, cpu_stream);
@@ -123,15 +96,15 @@ TEST_P(FastLinear, ReadsAndWritesStridedRowsAndNothingBetweenThem) {
 // A weight of powers of two makes every product and sum exact, so even subnormals must be widened
 // exactly.
 TEST_P(FastLinear, SixteenBitWeightsAreWidenedExactly) {
-  if (GetParam().dtype == DType::f32) GTEST_SKIP() << "nothing to widen";
+  if (what() == DType::f32) GTEST_SKIP() << "nothing to widen";
   std::vector<std::uint16_t> finite;
   for (int bits = 0; bits < 65536; ++bits) {
     const bool is_finite =
-        GetParam().dtype == DType::f16 ? (bits & 0x7c00) != 0x7c00 : (bits & 0x7f80) != 0x7f80;
+        what() == DType::f16 ? (bits & 0x7c00) != 0x7c00 : (bits & 0x7f80) != 0x7f80;
     if (is_finite) finite.push_back(static_cast<std::uint16_t>(bits));
   }
   const auto n = static_cast<std::int64_t>(finite.size());
-  const Tensor w(GetParam().dtype, Device::cpu(), {n, 1});
+  const Tensor w(what(), Device::cpu(), {n, 1});
   std::memcpy(w->data(), finite.data(), finite.size() * 2);
   const LinearWeight weight = packed(w);
   for (const std::int64_t m : {std::int64_t{1}, std::int64_t{40}}) {
@@ -142,8 +115,7 @@ TEST_P(FastLinear, SixteenBitWeightsAreWidenedExactly) {
     std::int64_t wrong = 0;
     for (std::int64_t j = 0; j < n; ++j) {
       const std::uint16_t bits = finite[static_cast<std::size_t>(j)];
-      const float expected =
-          GetParam().dtype == DType::f16 ? to_float(Half{bits}) : to_float(Bfloat16{bits});
+      const float expected = what() == DType::f16 ? to_float(Half{bits}) : to_float(Bfloat16{bits});
       for (std::int64_t i = 0; i < m; ++i) wrong += out->as<float>()[i * n + j] != expected ? 1 : 0;
     }
     EXPECT_EQ(wrong, 0);
@@ -151,19 +123,8 @@ TEST_P(FastLinear, SixteenBitWeightsAreWidenedExactly) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryInstructionSetAndDType, FastLinear,
-                         testing::Values(LinearCase{cpu::Isa::portable, DType::f32},
-                                         LinearCase{cpu::Isa::portable, DType::bf16},
-                                         LinearCase{cpu::Isa::portable, DType::f16},
-                                         LinearCase{cpu::Isa::avx2, DType::f32},
-                                         LinearCase{cpu::Isa::avx2, DType::bf16},
-                                         LinearCase{cpu::Isa::avx2, DType::f16},
-                                         LinearCase{cpu::Isa::avx512, DType::f32},
-                                         LinearCase{cpu::Isa::avx512, DType::bf16},
-                                         LinearCase{cpu::Isa::avx512, DType::f16}),
-                         [](const auto& tested) {
-                           return std::string(name(tested.param.isa)) + "_" +
-                                  std::string(name(tested.param.dtype));
-                         });
+                         testing::ValuesIn(on_every_isa({DType::f32, DType::bf16, DType::f16})),
+                         isa_case_name);
 
 TEST(Linear, AShapeErrorNamesTheTensor) {
   const LinearWeight w = packed(random_tensor(DType::f32, {4, 6}, 1));

@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <omp.h>
 
-#include "kernels/linear.hpp"
-#include "kernels/simd/isa.hpp"
+#include "test/kernels/linear_check.hpp"
+#include "test/kernels/on_every_isa.hpp"
 #include "test/kernels/quantized_tensor.hpp"
 
 namespace millrace {
@@ -86,51 +86,24 @@ TEST(LinearFp8, AQuantizedWeightIsWithinHalfAStepOfTheWeight) {
   }
 }
 
-struct Fp8Case {
-  cpu::Isa isa;
-  Fp8Scaling scaling;
-};
-
-class FastLinearFp8 : public testing::TestWithParam<Fp8Case> {
- protected:
-  void SetUp() override {
-    if (GetParam().isa > cpu::best_isa()) GTEST_SKIP() << "this processor does not have it";
-    cpu::use_isa(GetParam().isa);
-  }
-  void TearDown() override {
-    cpu::use_isa(cpu::best_isa());
-    omp_set_num_threads(1);
-  }
-};
+class FastLinearFp8 : public IsaTest<Fp8Scaling> {};
 
 TEST_P(FastLinearFp8, AgreesWithThePlainVersionAtOddSizes) {
   const std::int64_t sizes[][3] = {{1, 1, 1},     {1, 31, 7},     {2, 32, 256},   {3, 33, 255},
                                    {5, 129, 257}, {47, 130, 300}, {241, 40, 259}, {250, 33, 2100}};
   for (const auto& [m, n, k] : sizes) {
-    const QuantizedTensor x = random_quantized(m, k, GetParam().scaling, 1);
-    const LinearWeight w =
-        random_fp8_weight(n, k, GetParam().scaling, 2).packed(Device::cpu(), cpu_stream);
-    const Tensor bias = random_tensor(DType::f32, {n}, 3);
-    for (const bool accumulate : {false, true}) {
-      const Tensor fast =
-          accumulate ? random_tensor(DType::f32, {m, n}, 4) : poisoned(DType::f32, {m, n});
-      const Tensor plain =
-          accumulate ? random_tensor(DType::f32, {m, n}, 4) : poisoned(DType::f32, {m, n});
-      cpu::linear(fast, x.view(), w, bias, accumulate, cpu_stream);
-      cpu::linear_plain(plain, x.view(), w, bias, accumulate, cpu_stream);
-      const float bound = 4e-6F * std::sqrt(static_cast<float>(k)) * 4;
-      EXPECT_LE(largest_difference(fast, plain), bound) << m << " x " << n << " x " << k;
-    }
+    const QuantizedTensor x = random_quantized(m, k, what(), 1);
+    const LinearWeight w = random_fp8_weight(n, k, what(), 2).packed(Device::cpu(), cpu_stream);
+    expect_fast_as_plain(x.view(), w, random_tensor(DType::f32, {n}, 3));
   }
 }
 
 TEST_P(FastLinearFp8, ARowsBitsDependNeitherOnTheBatchNorOnThreads) {
   constexpr std::int64_t m = 53, n = 99, k = 2100;
   const Tensor wide = random_tensor(DType::f32, {m, k}, 5);
-  const LinearWeight w =
-      random_fp8_weight(n, k, GetParam().scaling, 6).packed(Device::cpu(), cpu_stream);
+  const LinearWeight w = random_fp8_weight(n, k, what(), 6).packed(Device::cpu(), cpu_stream);
   const auto product = [&](std::int64_t first, std::int64_t rows) {
-    const QuantizedTensor x = poisoned_quantized(rows, k, GetParam().scaling, Device::cpu());
+    const QuantizedTensor x = poisoned_quantized(rows, k, what(), Device::cpu());
     quantize(x.view(), wide->slice(0, first, rows), cpu_stream);
     Tensor out = poisoned(DType::f32, {rows, n});
     linear(out, x.view(), w, TensorView(), false, cpu_stream);
@@ -147,17 +120,8 @@ TEST_P(FastLinearFp8, ARowsBitsDependNeitherOnTheBatchNorOnThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryInstructionSetAndScaling, FastLinearFp8,
-                         testing::Values(Fp8Case{cpu::Isa::portable, Fp8Scaling::rows},
-                                         Fp8Case{cpu::Isa::portable, Fp8Scaling::blocks},
-                                         Fp8Case{cpu::Isa::avx2, Fp8Scaling::rows},
-                                         Fp8Case{cpu::Isa::avx2, Fp8Scaling::blocks},
-                                         Fp8Case{cpu::Isa::avx512, Fp8Scaling::rows},
-                                         Fp8Case{cpu::Isa::avx512, Fp8Scaling::blocks}),
-                         [](const auto& tested) {
-                           const bool rows = tested.param.scaling == Fp8Scaling::rows;
-                           return std::string(cpu::name(tested.param.isa)) +
-                                  (rows ? "_rows" : "_blocks");
-                         });
+                         testing::ValuesIn(on_every_isa({Fp8Scaling::rows, Fp8Scaling::blocks})),
+                         isa_case_name);
 
 TEST(LinearFp8, InputAndWeightAreQuantizedAlike) {
   const LinearWeight w =
