@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/io/hdf5_columns.hpp"
+
 namespace millrace {
 namespace {
 

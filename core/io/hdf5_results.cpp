@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/batch/request.hpp"
-#include "core/io/hdf5.hpp"
+#include "core/io/hdf5_columns.hpp"
 #include "core/io/hdf5_report.hpp"
 #include "core/io/partial_file.hpp"
 #include "core/io/report.hpp"

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "core/io/hdf5.hpp"
+#include "core/io/hdf5_columns.hpp"
 #include "core/io/hdf5_report.hpp"
 #include "core/io/json_lines.hpp"
 #include "core/io/partial_file.hpp"
