@@ -241,12 +241,12 @@ std::vector<Flag> model_flags(ModelConfig& config) {
   // vLLM's words.
   const auto into_dtype = [](std::optional<DType>& field, bool fp8) {
     return [&field, fp8](const FlagValue& value) {
-      constexpr std::optional<DType> dtypes[] = {std::nullopt,    DType::f32,     DType::bf16,
-                                                 DType::f16,      DType::f32,     DType::f16,
-                                                 DType::fp8_e4m3, DType::fp8_e4m3};
-      field = dtypes[fp8 ? value.word({"auto", "float32", "bfloat16", "float16", "float", "half",
-                                       "fp8", "fp8_e4m3"})
-                         : value.word({"auto", "float32", "bfloat16", "float16", "float", "half"})];
+      const std::size_t word =
+          fp8 ? value.word(
+                    {"auto", "float32", "bfloat16", "float16", "float", "half", "fp8", "fp8_e4m3"})
+              : value.word({"auto", "float32", "bfloat16", "float16", "float", "half"});
+      field.reset();
+      if (word > 0) field = parse_dtype(value.text());
     };
   };
   return {
