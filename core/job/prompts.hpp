@@ -18,8 +18,8 @@ struct Prompts {
   ByteRange part;
 };
 
-// Throws UserError on all ranks alike when the file cannot be read or is not the same size
-// everywhere. Collective.
+// Throws UserError on all ranks alike when the file cannot be read, is not the same size everywhere
+// or is UTF-16. Collective.
 Prompts find_prompts(const Comm& world, const RunConfig& config);
 
 // Shard `index` of `count` of a file: the cuts are at equal bytes, each moved on to where the next
