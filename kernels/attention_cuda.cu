@@ -122,6 +122,21 @@ void plain_attention(const AttentionArgs& args, DType dtype, DType cache, int fi
 
 }  // namespace
 
+CUtensorMap map_of_cache(const AttentionArgs& args, const void* cache, DType dtype,
+                         int box_row_bytes, int box_rows) {
+  const auto block_size = static_cast<std::uint64_t>(args.block_size);
+  const auto kv_heads = static_cast<std::uint64_t>(args.kv_heads);
+  const std::uint64_t row_bytes = static_cast<std::uint64_t>(args.head_dim) * size_of(dtype);
+  const std::uint64_t sizes[] = {static_cast<std::uint64_t>(args.head_dim), block_size, kv_heads,
+                                 static_cast<std::uint64_t>(args.blocks)};
+  const std::uint64_t stride_bytes[] = {row_bytes, row_bytes * block_size,
+                                        row_bytes * block_size * kv_heads};
+  const std::uint32_t box[] = {
+      static_cast<std::uint32_t>(static_cast<std::size_t>(box_row_bytes) / size_of(dtype)),
+      static_cast<std::uint32_t>(box_rows), 1, 1};
+  return map_of_tensor(cache, dtype, sizes, stride_bytes, box);
+}
+
 void paged_attention(const TensorView& out, const TensorView& q, const TensorView& k_cache,
                      const TensorView& v_cache, const AttentionBatch& batch,
                      const AttentionParams& params, Stream stream) {

@@ -8,6 +8,7 @@
 
 #include "kernels/base/cuda_mma.cuh"
 #include "kernels/base/cuda_scratch.hpp"
+#include "kernels/base/cuda_tensor_map.cuh"
 
 namespace millrace::cuda {
 
@@ -42,8 +43,14 @@ constexpr int prefill_counter = counter_count - 1;
 // Each enqueues one kind of work. They return false, having done nothing, when they have no kernel
 // for it.
 bool decode_attention(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
+bool decode_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
 bool prefill_attention(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
 bool prefill_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, Stream stream);
+
+// k_cache or v_cache, [blocks, kv_heads, block_size, head_dim], in boxes of [1, 1, box_rows,
+// box_row_bytes].
+CUtensorMap map_of_cache(const AttentionArgs& args, const void* cache, DType dtype,
+                         int box_row_bytes, int box_rows);
 
 constexpr float log2_e = 1.4426950408889634F;
 

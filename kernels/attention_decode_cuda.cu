@@ -1,54 +1,41 @@
-// Decode attention: chooses the kernel of a batch's types and head size, and launches as many
-// blocks as run at once.
-#include <algorithm>
-#include <map>
-
-#include "kernels/attention_decode_kernel.cuh"
-#include "kernels/base/cuda_scratch.hpp"
+// Decode attention on every GPU since sm_80: chooses the kernel of a batch's types and head size.
+#include "kernels/attention_decode_feed.cuh"
+#include "kernels/attention_decode_launch.cuh"
 
 namespace millrace::cuda {
 namespace {
 
-template <typename Kernel>
-int blocks_of_device(Kernel kernel, std::size_t shared_bytes, Device device) {
-  thread_local std::map<std::pair<Kernel, int>, int> known;
-  int& blocks = known[{kernel, device.index}];
-  if (blocks == 0) {
-    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shared_bytes)),
-               "cudaFuncSetAttribute");
-    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, decode::threads,
-                                                             shared_bytes),
-               "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-    blocks = std::clamp(blocks, 1, decode::blocks_per_sm) * multiprocessor_count(device);
-    blocks = std::min(blocks, prefill_counter / decode::warps);
-  }
-  return blocks;
+template <typename T, typename Kv, int head_dim, int columns>
+__global__ void __launch_bounds__(decode::threads, decode::blocks_per_sm)
+    decode_kernel(const __grid_constant__ AttentionArgs args, const decode::Parts parts) {
+  decode::decode<T, Kv, head_dim, columns, decode::LaneCopies>(args, parts, decode::NoMaps{});
 }
 
-template <typename T, typename Kv, int head_dim>
+template <typename T, typename Kv, int head_dim, int columns>
 void launch(const AttentionArgs& args, Stream stream) {
-  const auto kernel = decode::decode_kernel<T, Kv, head_dim>;
-  const auto shared_bytes = std::size_t{decode::warps} * decode::Ring<T, Kv, head_dim>::bytes;
-  const int blocks = blocks_of_device(kernel, shared_bytes, stream.device);
   static_assert(std::size_t{counter_count} * decode::part_bytes<head_dim> <= scratch_bytes);
-  const decode::Parts parts{static_cast<float4*>(millrace::cuda::scratch(stream)),
-                            zeroed_counters(stream)};
-  launch_early("decode_kernel", kernel,
-               {dim3(static_cast<unsigned>(blocks)), dim3(decode::threads), shared_bytes}, stream,
-               args, parts);
+  decode::launch<decode::Ring<T, Kv, head_dim, columns, decode::LaneCopies>>(
+      "decode_kernel", decode_kernel<T, Kv, head_dim, columns>, args, stream);
 }
 
 }  // namespace
 
 bool decode_attention(const AttentionArgs& args, DType dtype, DType cache, Stream stream) {
-  if (args.block_size % decode::tile_keys != 0) return false;
+  if (args.block_size % decode::tile_keys != 0 || args.scale <= 0) return false;
+  AttentionArgs decoded = args;
+  decoded.sequences = args.decode_sequences;
+  if (decode_attention_sm90(decoded, dtype, cache, stream)) return true;
   bool found = false;
   const bool known = with_tensor_core_types(dtype, cache, [&](auto element, auto cache_element) {
     found = with_head_dim(args.head_dim, [&](auto size) {
-      AttentionArgs decoded = args;
-      decoded.sequences = args.decode_sequences;
-      launch<decltype(element), decltype(cache_element), decltype(size)::value>(decoded, stream);
+      using T = decltype(element);
+      using Kv = decltype(cache_element);
+      constexpr int head_dim = decltype(size)::value;
+      if (args.group <= decode::column_heads) {
+        launch<T, Kv, head_dim, 1>(decoded, stream);
+      } else {
+        launch<T, Kv, head_dim, 2>(decoded, stream);
+      }
     });
   });
   return known && found;

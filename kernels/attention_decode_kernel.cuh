@@ -1,10 +1,10 @@
-// The kernel of decode attention: one query a sequence, so the time is that of reading the keys and
+// Decode attention on the device: one query a sequence, so the time is that of reading the keys and
 // values once. Every warp streams its share of all pairs' tiles (attention_decode_split.cuh)
 // through its own ring of shared memory, without ever waiting for another warp on the way.
 #pragma once
 
 #include "kernels/attention_decode_parts.cuh"
-#include "kernels/attention_decode_split.cuh"
+#include "kernels/attention_decode_tile.cuh"
 #include "kernels/base/cuda_launch.cuh"
 
 namespace millrace::cuda::decode {
@@ -22,26 +22,35 @@ struct TileInFlight {
   int sequence, unit, tile, length;
 };
 
-// A warp's shared memory: tiles on their way, what they are, and queries: those of a pair to come,
-// or of wide heads, which find no place in registers, the fragments of the pair at hand.
-template <typename T, typename Kv, int head_dim>
+// A warp's shared memory: tiles on their way, queries (those of a pair to come, or, where they find
+// no place in registers, the fragments of the pair at hand), and what the tiles are.
+template <typename T, typename Kv, int head_dim, int columns,
+          template <typename, int, int> typename Copies>
 struct Ring {
-  using Rows16 = KvRows<Operand<T, Kv>, Kv, head_dim>;
-  static constexpr int tile_bytes = 2 * tile_keys * Rows16::stride;  // keys, then values
-  static constexpr bool queries_in_registers = head_dim <= 128;
+  using Rows = typename Copies<Kv, head_dim, 2>::Rows;
+  static constexpr int tile_bytes = 2 * Rows::bytes;  // keys, then values
+  static constexpr bool queries_in_registers = head_dim / 16 * columns <= 16;
   static constexpr int rows_ahead = queries_in_registers ? 8 : 0;  // none of larger groups
   static constexpr int query_bytes = queries_in_registers
                                          ? rows_ahead * head_dim * static_cast<int>(sizeof(T))
                                          : head_dim / 16 * 16 * warp_size;
-  static constexpr int slot_bytes = tile_bytes + static_cast<int>(sizeof(TileInFlight));
+  static constexpr int slot_bytes =
+      tile_bytes + static_cast<int>(sizeof(TileInFlight) + sizeof(std::uint64_t));
+  static constexpr int alignment = Rows::boxed ? 1024 : 16;  // of a swizzled tile
   // Two blocks a multiprocessor, or one where three tiles a warp would not fit.
   static constexpr int two_blocks = 112 << 10;
   static constexpr int budget =
-      (slot_bytes * 3 + query_bytes) * warps <= two_blocks ? two_blocks : 200 << 10;
-  static constexpr int slots_that_fit = (budget / warps - query_bytes) / slot_bytes;
+      (slot_bytes * 3 + query_bytes + alignment) * warps <= two_blocks ? two_blocks : 200 << 10;
+  static constexpr int slots_that_fit = (budget / warps - alignment - query_bytes) / slot_bytes;
   static constexpr int slots = slots_that_fit < 8 ? slots_that_fit : 8;
-  static constexpr int bytes = slots * slot_bytes + query_bytes;
+  static constexpr int queries_at = slots * tile_bytes;
+  static constexpr int in_flight_at = queries_at + query_bytes;
+  static constexpr int barriers_at = in_flight_at + slots * static_cast<int>(sizeof(TileInFlight));
+  static constexpr int bytes =
+      (barriers_at + slots * static_cast<int>(sizeof(std::uint64_t)) + alignment - 1) / alignment *
+      alignment;
   static_assert(slots >= 2 && slots * tile_bytes >= part_bytes<head_dim>);
+  using Feed = Copies<Kv, head_dim, slots>;
 };
 
 // Two elements of T as two operands.
@@ -81,13 +90,60 @@ __device__ void clear_unused(const AttentionArgs& args) {
   }
 }
 
-template <typename T, typename Kv, int head_dim>
-__global__ void __launch_bounds__(threads, blocks_per_sm)
-    decode_kernel(AttentionArgs args, Parts parts) {
+// Divides by the sums of exponents, and writes rows [rows, head_dim]. widened: dimensions lie as
+// TileRows says of fp8.
+template <typename T, bool widened, int head_dim, int columns>
+__device__ __forceinline__ void store_output(T* out, const Accumulator<head_dim, columns>& own,
+                                             int rows) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+#pragma unroll
+  for (int t = 0; t < columns; ++t) {
+    float factors[2];
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      float sum = own.sum[t][e];
+#pragma unroll
+      for (int step = 4; step < warp_size; step *= 2) {
+        sum += __shfl_xor_sync(0xffffffffU, sum, step);
+      }
+      factors[e] = 1.0F / sum;
+    }
+    const int row = 8 * t + lane / 4;
+#pragma unroll
+    for (int d = 0; d < head_dim / 16; ++d) {
+      // From two heads of one dimension a lane to two dimensions of one head.
+      const auto turned = [&](int half) {
+        return transpose_matrix(pack_two<T>(own.sums[d][t][2 * half] * factors[0],
+                                            own.sums[d][t][2 * half + 1] * factors[1]));
+      };
+      const std::uint32_t first = turned(0);
+      const std::uint32_t second = turned(1);
+      T* const to = out + row * head_dim + d * 16;
+      if constexpr (widened) {
+        const uint2 four = {__byte_perm(first, second, 0x5410), __byte_perm(first, second, 0x7632)};
+        if (row < rows) *reinterpret_cast<uint2*>(to + lane % 4 * 4) = four;
+      } else if (row < rows) {
+        *reinterpret_cast<std::uint32_t*>(to + lane % 4 * 2) = first;
+        *reinterpret_cast<std::uint32_t*>(to + 8 + lane % 4 * 2) = second;
+      }
+    }
+  }
+}
+
+// Queries as the second factor of products, [16, 8] a step: what a lane has of it.
+template <int steps, int columns>
+using QueryFragments = std::uint32_t[steps][columns][2];
+
+// What a warp of the kernel does. columns: tiles of eight query heads. Copies: how tiles come.
+template <typename T, typename Kv, int head_dim, int columns,
+          template <typename, int, int> typename Copies, typename Maps>
+__device__ __forceinline__ void decode(const AttentionArgs& args, const Parts& parts,
+                                       const Maps& maps) {
   using M = Operand<T, Kv>;
-  using Rows16 = KvRows<M, Kv, head_dim>;
-  using WarpRing = Ring<T, Kv, head_dim>;
-  extern __shared__ __align__(16) unsigned char shared[];
+  using QueryRows = KvRows<M, Kv, head_dim>;
+  using WarpRing = Ring<T, Kv, head_dim, columns, Copies>;
+  using Rows = typename WarpRing::Rows;
+  extern __shared__ __align__(1024) unsigned char shared[];
   __shared__ int tiles_before[threads];
 
   if (!args.prefill_beside) allow_next();
@@ -104,45 +160,21 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
   const int share_tiles = static_cast<int>(split.first_tile(share + 1) - share_begin);
 
   unsigned char* const ring = shared + static_cast<int>(threadIdx.x) / warp_size * WarpRing::bytes;
-  auto* const in_flight =
-      reinterpret_cast<TileInFlight*>(ring + WarpRing::slots * WarpRing::tile_bytes);
-  auto* const shared_queries =
-      reinterpret_cast<uint4*>(ring + WarpRing::slots * WarpRing::slot_bytes) + lane;
+  auto* const in_flight = reinterpret_cast<TileInFlight*>(ring + WarpRing::in_flight_at);
+  auto* const shared_queries = reinterpret_cast<uint4*>(ring + WarpRing::queries_at) + lane;
   const std::uint32_t ring_address = shared_address(ring);
+  typename WarpRing::Feed feed(ring_address, ring_address + WarpRing::barriers_at, maps);
 
   Cursor load(args, list, share_begin);
   const auto queries_of = [&](int sequence, const Heads& heads) {
     return static_cast<const T*>(args.q) + sequence * args.q_stride +
            static_cast<std::int64_t>(heads.first) * head_dim;
   };
-  const std::uint64_t read_once = evict_first_policy();
-  const auto load_tile = [&](int slot) {
-    const std::int64_t row =
-        load.first_row(args) + Heads(args, load.unit).kv_head * args.block_size;
-    const std::int64_t from = row * Rows16::row_bytes + lane * 16;
-    const unsigned char* keys = static_cast<const unsigned char*>(args.k_cache) + from;
-    const unsigned char* values = static_cast<const unsigned char*>(args.v_cache) + from;
-    const int valid_keys = load.length - load.tile * tile_keys;
-    const std::uint32_t to = ring_address + static_cast<std::uint32_t>(slot * WarpRing::tile_bytes);
-#pragma unroll
-    for (int i = 0; i < Rows16::units * tile_keys; i += warp_size) {
-      const int unit = i + lane;
-      if (Rows16::units * tile_keys % warp_size == 0 || unit < Rows16::units * tile_keys) {
-        const int key = unit / Rows16::units;
-        const std::uint32_t at =
-            to + static_cast<std::uint32_t>(key * Rows16::stride + unit % Rows16::units * 16);
-        copy_async_once(at, keys + i * 16, key < valid_keys, read_once);
-        copy_async_once(at + tile_keys * Rows16::stride, values + i * 16, key < valid_keys,
-                        read_once);
-      }
-    }
-    if (lane == 0) in_flight[slot] = {load.sequence, load.unit, load.tile, load.length};
-  };
 
   // The tile, as a number in the share, with which its pair's queries are on their way; -1 for
   // none.
   int ahead = -1;
-  auto* const queries_ahead = reinterpret_cast<T*>(ring + WarpRing::slots * WarpRing::slot_bytes);
+  auto* const queries_ahead = reinterpret_cast<T*>(ring + WarpRing::queries_at);
   const auto load_queries_ahead = [&](int index) {
     const Heads heads(args, load.unit);
     if (ahead >= 0 || heads.rows > WarpRing::rows_ahead) return;
@@ -152,17 +184,18 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
     for (int at = lane * width; at < heads.rows * head_dim; at += warp_size * width) {
       copy_async(shared_address(queries_ahead + at), from + at, true);
     }
+    feed.commit_others();
   };
 
-  // One group of copies for each slot that was free, with or without a tile.
   int loaded = 0;
   const auto load_next = [&](int slot, bool with_queries) {
     if (loaded < share_tiles) {
-      load_tile(slot);
+      feed.load(args, slot, load);
+      if (lane == 0) in_flight[slot] = {load.sequence, load.unit, load.tile, load.length};
       if (with_queries && loaded > 0 && load.is_first(args)) load_queries_ahead(loaded);
       if (++loaded < share_tiles) load.advance(args);
     }
-    commit_copies();
+    feed.commit();
   };
   // Keys of earlier steps may be read while the op before this one still runs.
   int filled = 0;
@@ -171,27 +204,34 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
   if (args.prefill_beside) allow_next_in_turn();
 
   constexpr int steps = head_dim / 16;
-  std::uint32_t queries[WarpRing::queries_in_registers ? steps : 1][4];
+  QueryFragments<WarpRing::queries_in_registers ? steps : 1, columns> queries;
   const auto take_queries = [&](const T* head, int rows) {
     const T* upper = lane / 4 < rows ? head + lane / 4 * head_dim : nullptr;
-    const T* lower = lane / 4 + 8 < rows ? head + (lane / 4 + 8) * head_dim : nullptr;
+    const T* lower =
+        columns > 1 && lane / 4 + 8 < rows ? head + (lane / 4 + 8) * head_dim : nullptr;
     if constexpr (WarpRing::queries_in_registers) {
 #pragma unroll
       for (int step = 0; step < steps; ++step) {
-        load_query_fragment<T, Rows16>(queries[step], upper, lower, step);
+        std::uint32_t four[4];
+        load_query_fragment<T, QueryRows>(four, upper, lower, step);
+#pragma unroll
+        for (int t = 0; t < columns; ++t) {
+          queries[step][t][0] = four[t];
+          queries[step][t][1] = four[2 + t];
+        }
       }
 #pragma unroll
-      for (int step = 0; step < steps; ++step) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) queries[step][i] = to_operands<T, M>(queries[step][i]);
+      for (int i = 0; i < steps * columns * 2; ++i) {
+        std::uint32_t& two = queries[i / 2 / columns][i / 2 % columns][i % 2];
+        two = to_operands<T, M>(two);
       }
     } else {
 #pragma unroll 4
       for (int step = 0; step < steps; ++step) {
         std::uint32_t four[4];
-        load_query_fragment<T, Rows16>(four, upper, lower, step);
-        shared_queries[step * warp_size] = {to_operands<T, M>(four[0]), to_operands<T, M>(four[1]),
-                                            to_operands<T, M>(four[2]), to_operands<T, M>(four[3])};
+        load_query_fragment<T, QueryRows>(four, upper, lower, step);
+        shared_queries[step * warp_size] = {to_operands<T, M>(four[0]), to_operands<T, M>(four[2]),
+                                            to_operands<T, M>(four[1]), to_operands<T, M>(four[3])};
       }
     }
   };
@@ -200,6 +240,8 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
   clear_unused<T>(args);
 
   const float scale = exponent_scale(args);
+  const std::uint32_t key_place = Rows::key_place(lane) + ring_address;
+  const std::uint32_t value_place = Rows::value_place(lane) + ring_address + Rows::bytes;
   int slot = 0;
   // All of a pair that the share has, then the next pair.
   for (int index = 0; index < share_tiles;) {
@@ -207,57 +249,63 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
     const TileInFlight first = in_flight[slot];
     const Heads heads(args, first.unit);
     if (ahead == index) {
-      wait_copies<WarpRing::slots - 1>();
+      feed.wait_others();
       __syncwarp();
       take_queries(queries_ahead, heads.rows);
       ahead = -1;
     } else {
       take_queries(queries_of(first.sequence, heads), heads.rows);
     }
-    Accumulator<head_dim> own;
+    Accumulator<head_dim, columns> own;
     const int pair_end = end_tile(first.length);
     const int end = min(pair_end, first.tile + share_tiles - index);
     for (int tile = first.tile; tile < end; ++tile) {
-      wait_copies<WarpRing::slots - 1>();
-      __syncwarp();
-      const std::uint32_t key_rows =
-          ring_address + static_cast<std::uint32_t>(slot * WarpRing::tile_bytes);
-      const std::uint32_t value_rows = key_rows + tile_keys * Rows16::stride;
+      feed.wait(slot);
+      const auto slot_at = static_cast<std::uint32_t>(slot * WarpRing::tile_bytes);
 
-      float scores[2][4] = {};
-#pragma unroll
-      for (int step = 0; step < steps; ++step) {
-        std::uint32_t b[4];
-        Rows16::keys(b, key_rows, step);
+      float scores[columns][4] = {};
+      for_keys<Rows>(key_place + slot_at, [&](int step, const std::uint32_t(&a)[4]) {
         if constexpr (WarpRing::queries_in_registers) {
-          multiply_add<M>(scores[0], queries[step], b[0], b[1]);
-          multiply_add<M>(scores[1], queries[step], b[2], b[3]);
+#pragma unroll
+          for (int t = 0; t < columns; ++t) {
+            multiply_add<M>(scores[t], a, queries[step][t][0], queries[step][t][1]);
+          }
         } else {
           const uint4 four = shared_queries[step * warp_size];  // written by this very lane
-          const std::uint32_t a[4] = {four.x, four.y, four.z, four.w};
-          multiply_add<M>(scores[0], a, b[0], b[1]);
-          multiply_add<M>(scores[1], a, b[2], b[3]);
+          multiply_add<M>(scores[0], a, four.x, four.y);
+          if constexpr (columns > 1) multiply_add<M>(scores[1], a, four.z, four.w);
         }
-      }
+      });
       cap_scores(scores, args);
       if (tile + 1 == pair_end || args.window > 0) {
         const int position = first.length - 1;
-        mask_scores(scores, args, {position, position}, tile * tile_keys);
-      }
-      const float2 factors = own.softmax.update(scores, scale);
-      if (__any_sync(0xffffffffU, factors.x != 1.0F || factors.y != 1.0F)) {
-        rescale(own.sums, factors);
-      }
-      const std::uint32_t probabilities[4] = {
-          pack_two<M>(scores[0][0], scores[0][1]), pack_two<M>(scores[0][2], scores[0][3]),
-          pack_two<M>(scores[1][0], scores[1][1]), pack_two<M>(scores[1][2], scores[1][3])};
+        const int first_key = args.first_key(position);
 #pragma unroll
-      for (int step = 0; step < steps; ++step) {
-        std::uint32_t b[4];
-        Rows16::values(b, value_rows, step);
-        multiply_add<M>(own.sums[2 * step], probabilities, b[0], b[1]);
-        multiply_add<M>(own.sums[2 * step + 1], probabilities, b[2], b[3]);
+        for (int half = 0; half < 2; ++half) {
+          const int key = tile * tile_keys + lane / 4 + 8 * half;
+          const bool hidden = key < first_key || key > position;
+#pragma unroll
+          for (int t = 0; t < columns; ++t) {
+            if (hidden) scores[t][2 * half] = scores[t][2 * half + 1] = -INFINITY;
+          }
+        }
+        if (position + 1 < (tile + 1) * tile_keys) {
+          feed.clear_values(slot, position + 1 - tile * tile_keys);
+        }
       }
+      own.soften(scores, scale);
+      std::uint32_t probabilities[columns][2];
+#pragma unroll
+      for (int t = 0; t < columns; ++t) {
+        probabilities[t][0] = transpose_matrix(pack_two<M>(scores[t][0], scores[t][1]));
+        probabilities[t][1] = transpose_matrix(pack_two<M>(scores[t][2], scores[t][3]));
+      }
+      for_values<Rows>(value_place + slot_at, [&](int step, const std::uint32_t(&a)[4]) {
+#pragma unroll
+        for (int t = 0; t < columns; ++t) {
+          multiply_add<M>(own.sums[step][t], a, probabilities[t][0], probabilities[t][1]);
+        }
+      });
       __syncwarp();
       load_next(slot, true);
       slot = slot + 1 == WarpRing::slots ? 0 : slot + 1;
@@ -273,7 +321,7 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
       const Staging staging = split.shares <= static_cast<int>(gridDim.x)
                                   ? Staging{shared, warps * WarpRing::bytes}
                                   : Staging{ring, WarpRing::slots * WarpRing::tile_bytes};
-      add_later_parts(own, parts, first_share, share, last_share, heads.rows, scale, staging);
+      add_later_parts(own, parts, first_share, share, last_share, heads.rows, staging);
       if (share > first_share) {
         leave_part(parts, share, own, heads.rows);
         continue;
@@ -281,13 +329,7 @@ __global__ void __launch_bounds__(threads, blocks_per_sm)
     }
     T* out = static_cast<T*>(args.out) + first.sequence * args.out_stride +
              static_cast<std::int64_t>(heads.first) * head_dim;
-#pragma unroll
-    for (int lower = 0; lower < 2; ++lower) {
-      const float sum = sum_of_quad(own.softmax.sum[lower]);
-      const int row = lane / 4 + 8 * lower;
-      if (row >= heads.rows) continue;
-      store_output_row<T, Rows16, head_dim>(out + row * head_dim, own.sums, lower, 1.0F / sum);
-    }
+    store_output<T, Rows::is_fp8>(out, own, heads.rows);
   }
 }
 

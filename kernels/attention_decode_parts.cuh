@@ -13,10 +13,13 @@
 
 namespace millrace::cuda::decode {
 
-// Vectors that a lane keeps of a part: its maxima and sums of exponents, then its sums of the upper
-// rows (g), then those of the lower (g + 8).
+// Vectors that a lane keeps of eight queries' part: bases and sums of exponents of its two, then
+// its sums.
 template <int head_dim>
-constexpr int part_vectors = 1 + head_dim / 8;
+constexpr int vectors_of_eight = 1 + head_dim / 16;
+
+template <int head_dim>
+constexpr int part_vectors = 2 * vectors_of_eight<head_dim>;
 
 template <int head_dim>
 constexpr int part_bytes = part_vectors<head_dim>* warp_size* static_cast<int>(sizeof(float4));
@@ -28,29 +31,88 @@ struct Parts {
   int* ready;       // [shares], zero between launches
 };
 
-template <int head_dim>
+// What a warp has of a pair: query heads are columns, eight a tile, of which a lane has 2c and
+// 2c + 1; dimensions are rows, 16 a tile, of which it has g and g + 8.
+//
+// Exponents (of 2) are taken relative to a base that is raised only when a key exceeds it by more
+// than `slack`, which is rare after a pair's first tile: then no lane need know the others' keys.
+template <int head_dim, int columns>
 struct Accumulator {
-  float sums[head_dim / 8][4] = {};
-  RunningSoftmax softmax;
+  static constexpr float slack = 8;        // so a probability is at most 256, which halves hold
+  static constexpr float lowest = -1e30F;  // below any exponent
+
+  float sums[head_dim / 16][columns][4] = {};
+  float base[columns][2];
+  float sum[columns][2] = {};  // of this lane's keys only, until the end
+
+  __device__ Accumulator() {
+#pragma unroll
+    for (int t = 0; t < columns; ++t) base[t][0] = base[t][1] = lowest;
+  }
+
+  // Exponents relative to new bases, as high as these or higher.
+  __device__ __forceinline__ void raise(int t, int e, float to) {
+    const float factor = exp2_fast(base[t][e] - to);
+    base[t][e] = to;
+    sum[t][e] *= factor;
+#pragma unroll
+    for (int d = 0; d < head_dim / 16; ++d) {
+      sums[d][t][e] *= factor;
+      sums[d][t][2 + e] *= factor;
+    }
+  }
+
+  // Takes in scores of 16 keys (-infinity where masked), which become exp2(scale * score - base).
+  __device__ __forceinline__ void soften(float (&scores)[columns][4], float scale) {
+    float most = -INFINITY;
+#pragma unroll
+    for (int t = 0; t < columns; ++t) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        most = fmaxf(most, fmaf(scores[t][i], scale, -base[t][i % 2]));
+      }
+    }
+    if (__any_sync(0xffffffffU, most > slack)) {
+#pragma unroll
+      for (int t = 0; t < columns; ++t) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float largest = fmaxf(scores[t][e], scores[t][2 + e]);
+#pragma unroll
+          for (int step = 4; step < warp_size; step *= 2) {
+            largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, step));
+          }
+          raise(t, e, fmaxf(base[t][e], largest * scale));
+        }
+      }
+    }
+#pragma unroll
+    for (int t = 0; t < columns; ++t) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        scores[t][i] = exp2_fast(fmaf(scores[t][i], scale, -base[t][i % 2]));
+        sum[t][i % 2] += scores[t][i];
+      }
+    }
+  }
 };
 
-// `rows`: how many of the 16 rows are queries.
-template <int head_dim>
-__device__ void leave_part(const Parts& parts, int share, const Accumulator<head_dim>& own,
+// `rows`: how many of the queries there are.
+template <int head_dim, int columns>
+__device__ void leave_part(const Parts& parts, int share, const Accumulator<head_dim, columns>& own,
                            int rows) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   float4* to =
       parts.vectors + static_cast<std::int64_t>(share) * part_vectors<head_dim> * warp_size + lane;
-  const RunningSoftmax& softmax = own.softmax;
-  to[0] = {softmax.maximum[0], softmax.sum[0], softmax.maximum[1], softmax.sum[1]};
 #pragma unroll
-  for (int lower = 0; lower < 2; ++lower) {
-    if (lane / 4 + 8 * lower >= rows) continue;
+  for (int t = 0; t < columns; ++t) {
+    if (8 * t + 2 * (lane % 4) >= rows) continue;
+    float4* from_here = to + t * vectors_of_eight<head_dim> * warp_size;
+    from_here[0] = {own.base[t][0], own.sum[t][0], own.base[t][1], own.sum[t][1]};
 #pragma unroll
-    for (int t = 0; t < head_dim / 8; t += 2) {
-      to[(1 + (lower * head_dim / 8 + t) / 2) * warp_size] = {
-          own.sums[t][2 * lower], own.sums[t][2 * lower + 1], own.sums[t + 1][2 * lower],
-          own.sums[t + 1][2 * lower + 1]};
+    for (int d = 0; d < head_dim / 16; ++d) {
+      from_here[(1 + d) * warp_size] = {own.sums[d][t][0], own.sums[d][t][1], own.sums[d][t][2],
+                                        own.sums[d][t][3]};
     }
   }
   __syncwarp();
@@ -87,19 +149,21 @@ struct Staging {
   int bytes;  // part_bytes at least
 };
 
-// Adds the shares' parts. rows: how many of the 16 rows are queries; scale: exponent_scale().
-template <int head_dim>
-__device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, const PartsOf& shares,
-                          int rows, float scale, const Staging& staging) {
+// Adds the shares' parts. rows: how many queries there are.
+template <int head_dim, int columns>
+__device__ void add_parts(Accumulator<head_dim, columns>& own, const Parts& parts,
+                          const PartsOf& shares, int rows, const Staging& staging) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   wait_for_parts(parts, shares);
-  if (lane / 4 >= rows) return;  // no row of this lane is a query
+  const int used_columns = min((rows + 1) / 2, 4);  // of a tile, by lanes
+  if (lane % 4 >= used_columns) return;             // no query of this lane is there
 
   // Only what lanes with a query have left is copied; each lane reads what it copied itself.
-  const int used = rows > 8 ? part_vectors<head_dim> : 1 + head_dim / 16;
-  const int lanes = min(4 * rows, warp_size);
+  constexpr int used = columns * vectors_of_eight<head_dim>;
+  const int lanes = 8 * used_columns;
   const int at_once = staging.bytes / (used * lanes * static_cast<int>(sizeof(float4)));
-  const auto* const vectors = reinterpret_cast<const float4*>(staging.memory) + lane;
+  const auto* const vectors =
+      reinterpret_cast<const float4*>(staging.memory) + lane / 4 * used_columns + lane % 4;
   for (int done = 0; done < shares.count(); done += at_once) {
     const int count = min(at_once, shares.count() - done);
     std::uint32_t to = shared_address(vectors);
@@ -117,38 +181,32 @@ __device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, const 
     commit_copies();
     wait_copies<0>();
 
-    float largest[2] = {own.softmax.maximum[0], own.softmax.maximum[1]};
-    for (int part = 0; part < count; ++part) {
-      const float4 moments = vectors[part * used * lanes];
-      largest[0] = fmaxf(largest[0], moments.x);
-      largest[1] = fmaxf(largest[1], moments.z);
-    }
-    // Every tile holds a key that the query sees, so no maximum is -infinity.
-    float2 factors;
-    factors.x = exp2_fast((own.softmax.maximum[0] - largest[0]) * scale);
-    factors.y = exp2_fast((own.softmax.maximum[1] - largest[1]) * scale);
-    rescale(own.sums, factors);
-    own.softmax.maximum[0] = largest[0];
-    own.softmax.maximum[1] = largest[1];
-    own.softmax.sum[0] *= factors.x;
-    own.softmax.sum[1] *= factors.y;
-    for (int part = 0; part < count; ++part) {
-      const float4* part_of_lane = vectors + part * used * lanes;
-      const float4 moments = part_of_lane[0];
-      const float factor[2] = {exp2_fast((moments.x - largest[0]) * scale),
-                               exp2_fast((moments.z - largest[1]) * scale)};
-      own.softmax.sum[0] += moments.y * factor[0];
-      own.softmax.sum[1] += moments.w * factor[1];
 #pragma unroll
-      for (int lower = 0; lower < 2; ++lower) {
-        if (lane / 4 + 8 * lower >= rows) continue;
+    for (int t = 0; t < columns; ++t) {
+      if (8 * t + 2 * (lane % 4) >= rows) continue;
+      const float4* of_tile = vectors + t * vectors_of_eight<head_dim> * lanes;
+      float highest[2] = {own.base[t][0], own.base[t][1]};
+      for (int part = 0; part < count; ++part) {
+        const float4 moments = of_tile[part * used * lanes];
+        highest[0] = fmaxf(highest[0], moments.x);
+        highest[1] = fmaxf(highest[1], moments.z);
+      }
 #pragma unroll
-        for (int t = 0; t < head_dim / 8; t += 2) {
-          const float4 four = part_of_lane[(1 + (lower * head_dim / 8 + t) / 2) * lanes];
-          own.sums[t][2 * lower] += four.x * factor[lower];
-          own.sums[t][2 * lower + 1] += four.y * factor[lower];
-          own.sums[t + 1][2 * lower] += four.z * factor[lower];
-          own.sums[t + 1][2 * lower + 1] += four.w * factor[lower];
+      for (int e = 0; e < 2; ++e) own.raise(t, e, highest[e]);
+      for (int part = 0; part < count; ++part) {
+        const float4* part_of_lane = of_tile + part * used * lanes;
+        const float4 moments = part_of_lane[0];
+        const float factor[2] = {exp2_fast(moments.x - highest[0]),
+                                 exp2_fast(moments.z - highest[1])};
+        own.sum[t][0] += moments.y * factor[0];
+        own.sum[t][1] += moments.w * factor[1];
+#pragma unroll
+        for (int d = 0; d < head_dim / 16; ++d) {
+          const float4 four = part_of_lane[(1 + d) * lanes];
+          own.sums[d][t][0] += four.x * factor[0];
+          own.sums[d][t][1] += four.y * factor[1];
+          own.sums[d][t][2] += four.z * factor[0];
+          own.sums[d][t][3] += four.w * factor[1];
         }
       }
     }
@@ -156,16 +214,15 @@ __device__ void add_parts(Accumulator<head_dim>& own, const Parts& parts, const 
 }
 
 // What the share at `share` adds to its own of a pair in shares [first, last].
-template <int head_dim>
-__device__ void add_later_parts(Accumulator<head_dim>& own, const Parts& parts, int first,
-                                int share, int last, int rows, float scale,
-                                const Staging& staging) {
+template <int head_dim, int columns>
+__device__ void add_later_parts(Accumulator<head_dim, columns>& own, const Parts& parts, int first,
+                                int share, int last, int rows, const Staging& staging) {
   if ((share - first) % parts_together != 0) return;
   // The first round is of the next shares, the second, of a pair's first share, of those that added
   // theirs.
   PartsOf shares{share + 1, min(share + parts_together - 1, last), 1};
   for (int round = 0; round < 2; ++round) {
-    if (shares.count() > 0) add_parts(own, parts, shares, rows, scale, staging);
+    if (shares.count() > 0) add_parts(own, parts, shares, rows, staging);
     if (share > first) return;
     shares = {first + parts_together, last, parts_together};
   }

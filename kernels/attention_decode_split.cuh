@@ -12,7 +12,8 @@
 namespace millrace::cuda::decode {
 
 constexpr int tile_keys = 16;
-constexpr int tile_rows = 16;  // query heads of a group in one matrix product
+constexpr int tile_rows = 16;    // query heads of a group that a warp takes at once
+constexpr int column_heads = 8;  // query heads in one matrix product
 constexpr int warps = 4;
 constexpr int threads = warps * warp_size;
 constexpr int least_tiles = 4;  // of a warp's share: less is not worth combining
@@ -111,6 +112,7 @@ struct Split {
 class Cursor {
  public:
   int sequence = 0, unit = 0, tile = 0, length = 0;
+  int kv_head = 0;
 
   __device__ Cursor(const AttentionArgs& args, const TileList& list, std::int64_t position)
       : units_(list.units) {
@@ -138,6 +140,7 @@ class Cursor {
         const int tiles = end_tile_ - tile;
         const auto within = static_cast<int>(position - static_cast<std::int64_t>(passed) * units_);
         unit = within / tiles;
+        kv_head = unit / row_tiles(args);
         tile += within % tiles;
         return;
       }
@@ -148,8 +151,12 @@ class Cursor {
   // One tile on; the list must not end there.
   __device__ void advance(const AttentionArgs& args) {
     if (++tile < end_tile_) return;
-    if (++unit < units_) return enter(args, sequence);
+    if (++unit < units_) {
+      kv_head = unit / row_tiles(args);
+      return enter(args, sequence);
+    }
     unit = 0;
+    kv_head = 0;
     int next = sequence;
     do {
       if (++next == known_ + warp_size) know_lengths(args, next);
@@ -164,20 +171,23 @@ class Cursor {
   // The tile that holds the key that this step wrote.
   __device__ bool is_newest() const { return tile + 1 == end_tile_; }
 
-  // The cache's row, of head_dim elements, that holds the tile's first key of KV head 0; that of
-  // head h is h * block_size rows on.
-  __device__ std::int64_t first_row(const AttentionArgs& args) {
+  // Where in the cache the tile's keys are.
+  struct Place {
+    int block, offset;  // of the first key within its block
+  };
+
+  __device__ Place place(const AttentionArgs& args) {
     if (sequence != table_.sequence || tile < table_.tile || tile >= table_.tile + warp_size) {
       if (sequence != next_table_.sequence || tile != next_table_.tile) {
         next_table_ = look_up(args, sequence, tile);
       }
       table_ = next_table_;
-      const int key = (tile + static_cast<int>(threadIdx.x) % warp_size) * tile_keys;
-      row_ = static_cast<std::int64_t>(table_.block) * args.kv_heads * args.block_size +
-             key % args.block_size;
+      offset_ = (tile + static_cast<int>(threadIdx.x) % warp_size) * tile_keys % args.block_size;
       look_ahead(args);
     }
-    return __shfl_sync(0xffffffffU, row_, tile - table_.tile);
+    const int lane = tile - table_.tile;
+    return {__shfl_sync(0xffffffffU, table_.block, lane),
+            args.block_size == tile_keys ? 0 : __shfl_sync(0xffffffffU, offset_, lane)};
   }
 
  private:
@@ -224,7 +234,7 @@ class Cursor {
   int known_length_ = 0;  // 0 behind the last sequence
   Table table_{-1, 0, 0};
   Table next_table_{-1, 0, 0};
-  std::int64_t row_ = 0;  // of the lane's tile in table_
+  int offset_ = 0;  // of the lane's tile in table_
 };
 
 }  // namespace millrace::cuda::decode

@@ -77,6 +77,13 @@ __device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&r)[2],
                : "memory");
 }
 
+// An 8 x 8 matrix of 16-bit elements, a row's two a lane, transposed.
+__device__ __forceinline__ std::uint32_t transpose_matrix(std::uint32_t two) {
+  std::uint32_t transposed;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(two));
+  return transposed;
+}
+
 // d [16, 8] += a [16, 16] * b [16, 8]; element type T, sums in f32.
 //   a: (g, 2c..), (g + 8, 2c..), (g, 2c + 8..), (g + 8, 2c + 8..); b: (2c.., g), (2c + 8.., g)
 //   d: (g, 2c), (g, 2c + 1), (g + 8, 2c), (g + 8, 2c + 1)
