@@ -35,9 +35,9 @@ struct ReplicaOutcome {
 
 // Sets the engine up, calls `ready` on all ranks once the engine of every rank stands, with this
 // rank's row for the report (weights, activations, cache), then runs the replica's share of the
-// journal's work until `stop` says otherwise. `text` is the model's, on leaders; other ranks give an
-// invalid future. Leaders get the outcome, the others an empty one. Throws on all ranks alike up to
-// `ready`. Collective over the grid.
+// journal's work until `stop` says otherwise. `text` is the model's, on leaders; other ranks give
+// an invalid future. Leaders get the outcome, the others an empty one. Throws on all ranks alike up
+// to `ready`. Collective over the grid.
 ReplicaOutcome run_replica(const Grid& grid, const JobPlan& plan, const RankModel& rank,
                            std::future<ModelText> text, const RunConfig& config,
                            const Journal& journal, const JobClock& clock, const StopRequest& stop,
