@@ -70,12 +70,20 @@ Device choose_device(DeviceChoice choice, const Comm& node, const GpuView& gpus)
   if (count == 0 && choice == DeviceChoice::automatic) {
     return Device::cpu();
   }
+  if (count == 0) {
+    throw UserError("--device: host {} has no GPU for 'cuda'", host_name());
+  }
   if (count < node.size()) {
     throw UserError("host {} has {} CUDA device{} for {} rank{}; start one rank per GPU",
                     host_name(), count, count == 1 ? "" : "s", node.size(),
                     node.size() == 1 ? "" : "s");
   }
   return checked(Device::cuda(node.rank()), gpus);
+}
+
+std::string device_remark(DeviceChoice choice, Device device, const GpuView& gpus) {
+  if (choice != DeviceChoice::automatic || device.is_cuda() || !gpus.cuda_is_built()) return "";
+  return fmt::format("host {} has no GPU, so the job runs on CPUs", host_name());
 }
 
 }  // namespace millrace

@@ -1,6 +1,8 @@
 // Which device this rank runs on.
 #pragma once
 
+#include <string>
+
 #include "comm/comm.hpp"
 #include "core/config/run_config.hpp"
 #include "kernels/base/device_facts.hpp"
@@ -25,5 +27,9 @@ class GpuView {
 // one whose driver lets nobody use its GPUs; a host without GPUs runs on CPUs. A GPU that is too
 // old, or that this build has no code for, is refused. Collective over `node`.
 Device choose_device(DeviceChoice choice, const Comm& node, const GpuView& gpus = GpuView());
+
+// For the log, where `automatic` came to `device` and somebody may have meant another: a build for
+// GPUs that runs on CPUs. Empty elsewhere.
+std::string device_remark(DeviceChoice choice, Device device, const GpuView& gpus = GpuView());
 
 }  // namespace millrace

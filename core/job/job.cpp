@@ -8,6 +8,7 @@
 #include "comm/exit_code.hpp"
 #include "comm/hosts.hpp"
 #include "core/job/agreed_config.hpp"
+#include "core/job/device_choice.hpp"
 #include "core/job/job_fingerprint.hpp"
 #include "core/job/job_report.hpp"
 #include "core/job/journal.hpp"
@@ -68,6 +69,9 @@ int run(const Comm& world, Watchdog& watchdog, std::span<const std::string> argu
   const Prompts prompts = find_prompts(world, config);
   check_models(world, config.model.model);
   const JobPlan plan = plan_job(world, config);
+  if (const auto remark = device_remark(config.engine.device, plan.device); !remark.empty()) {
+    log_warning("{}", remark);
+  }
   const std::vector<RankFacts> ranks = check_hosts(world, plan.device);
   const auto settings = effective_settings(config, plan);
   const Journal journal = open_journal(world, config, prompts,

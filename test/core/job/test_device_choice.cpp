@@ -64,10 +64,20 @@ TEST(DeviceChoice, EachRankTakesAGpuOfItsOwn) {
 TEST(DeviceChoice, AHostWithoutGpusRunsOnCpusUnlessCudaIsAskedFor) {
   PretendedGpus gpus;
   EXPECT_EQ(choose_device(DeviceChoice::automatic, world(), gpus), Device::cpu());
-  expect_refused(DeviceChoice::cuda, gpus, HasSubstr("has 0 CUDA devices"));
+  expect_refused(DeviceChoice::cuda, gpus, HasSubstr("has no GPU for 'cuda'"));
   gpus.built = false;
   EXPECT_EQ(choose_device(DeviceChoice::automatic, world(), gpus), Device::cpu());
   expect_refused(DeviceChoice::cuda, gpus, HasSubstr("'cuda' is not in this build"));
+}
+
+TEST(DeviceChoice, ABuildForGpusThatRunsOnCpusUnaskedSaysSo) {
+  PretendedGpus gpus;
+  EXPECT_THAT(device_remark(DeviceChoice::automatic, Device::cpu(), gpus),
+              AllOf(HasSubstr(host_name()), HasSubstr("runs on CPUs")));
+  EXPECT_EQ(device_remark(DeviceChoice::automatic, Device::cuda(0), gpus), "");
+  EXPECT_EQ(device_remark(DeviceChoice::cpu, Device::cpu(), gpus), "");
+  gpus.built = false;
+  EXPECT_EQ(device_remark(DeviceChoice::automatic, Device::cpu(), gpus), "");
 }
 
 // A job of hours on CPUs, for a service that was not started, is nobody's wish.
