@@ -9,6 +9,7 @@
 #include "core/batch/request.hpp"
 #include "core/io/prompt_fields.hpp"
 #include "core/io/report.hpp"
+#include "core/text/chat_template.hpp"
 #include "core/text/tokenizer.hpp"
 #include "core/text/unicode.hpp"
 #include "kernels/base/error.hpp"
@@ -75,6 +76,8 @@ class PromptLineParser::Impl {
       for (const auto& [token, bias] : fields.sampling.logit_bias) {
         check_vocabulary({token}, "logit_bias");
       }
+    } catch (const ChatTemplateUnusable&) {
+      throw;  // not the line's fault
     } catch (const UserError& error) {
       request.error = presentable(error.what());
       request.prompt_tokens.clear();

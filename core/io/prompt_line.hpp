@@ -35,7 +35,7 @@ PromptFormat prompt_format(std::string_view path);
 
 // Renders a chat into the text of a prompt (ChatTemplate::render): the JSON of "messages", whether
 // the text ends by opening the answer, and the JSON of "chat_template_kwargs" or nothing. Throws
-// UserError for messages that the template refuses.
+// UserError for messages that the template refuses, and ChatTemplateUnusable.
 using RenderChat = std::function<std::string(std::string_view messages, bool add_generation_prompt,
                                              std::string_view variables)>;
 
@@ -56,7 +56,7 @@ class PromptLineParser {
 
   // `line` is without its newline; `offset` is where it begins in the file. Never throws for what a
   // line contains: a bad line gives a Request whose `error` says what is wrong, naming field and
-  // value.
+  // value. Throws ChatTemplateUnusable.
   Request parse(std::int64_t offset, std::string_view line);
 
   // The Request for a line that was not read to its end because it is longer than `limit` bytes.

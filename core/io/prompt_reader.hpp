@@ -3,8 +3,9 @@
 // length of the file. A line belongs to the range that holds its first byte.
 //
 // A line that is no valid prompt still becomes a Request, with `error` set: each line of the file
-// has exactly one result. Errors of the file itself (unreadable, shorter than before) are thrown by
-// take() and wait(), after the requests that were read before.
+// has exactly one result. Errors of the file itself (unreadable, shorter than before) and a chat
+// template that is of no use are thrown by take() and wait(), after the requests that were read
+// before.
 #pragma once
 
 #include <cstddef>

@@ -93,7 +93,7 @@ class ChatTemplate::Renderer {
 
   std::string render(const std::string& request) {
     const std::lock_guard lock(mutex_);
-    if (hopeless_) throw UserError("{}", *hopeless_);
+    if (hopeless_) throw ChatTemplateUnusable(*hopeless_);
     if (process_ == nullptr) start();
     try {
       return read_answer(process_->ask(request, render_deadline(),
@@ -129,8 +129,8 @@ class ChatTemplate::Renderer {
                                render_deadline(), kSmallAnswer));
       process_ = std::move(process);
     } catch (const UserError& error) {
-      hopeless_ = error.what();
-      throw;
+      hopeless_ = text::printable(error.what());
+      throw ChatTemplateUnusable(*hopeless_);
     }
   }
 

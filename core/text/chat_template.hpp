@@ -16,6 +16,8 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/base/error.hpp"
+
 namespace millrace {
 
 struct GgufTokenizerData;
@@ -37,6 +39,13 @@ std::optional<ChatTemplateSource> load_chat_template(
 std::optional<ChatTemplateSource> load_chat_template(
     const GgufTokenizerData& data, const std::filesystem::path& override_file = {});
 
+// Nobody's messages can be rendered: python3 or jinja2 is missing, or the template does not
+// compile. No request's fault, so that a job should end rather than give each one this error.
+class ChatTemplateUnusable : public UserError {
+ public:
+  using UserError::UserError;
+};
+
 struct ChatTemplateLimits {
   std::chrono::milliseconds render_time{10'000};  // one render; the start has 60 s of its own
   std::size_t output_bytes = std::size_t{64} << 20;
@@ -54,8 +63,8 @@ class ChatTemplate {
   // is a JSON object of further template variables (tools, documents, enable_thinking, ...).
   // Encode the result with add_special_tokens = false. May be called from any thread; renders
   // queue.
-  // UserError: python3 or jinja2 missing, a template that does not compile, refuses these messages
-  // (raise_exception), runs too long or writes too much. Each is the error of this request only.
+  // ChatTemplateUnusable, from then on for every request; or UserError, of this request only: a
+  // template that refuses these messages (raise_exception), runs too long or writes too much.
   std::string render(std::string_view messages_json, bool add_generation_prompt = true,
                      std::string_view variables_json = {}) const;
 

@@ -298,6 +298,35 @@ TEST_P(BadInput, IsOneLineOnFourRanks) { expect_one_line(4); }
 INSTANTIATE_TEST_SUITE_P(Of, BadInput, ::testing::ValuesIn(mistakes),
                          [](const auto& of) { return of.param.name; });
 
+// A host without python3 would give each chat an error that the next host does not.
+TEST(BadChatTemplate, EndsTheJobAndItGoesOnOnceThatIsMended) {
+  Job job;
+  job.work.write("p.jsonl", std::string(Job::prompts) + R"({"messages": [{"content": "hi"}]})");
+  job.flags["--chat-template"] = job.work.write("chat.jinja", "{{ messages[0].content }}");
+  job.more = {"--resume"};
+  const Outcome outcome = run({.arguments = job.arguments(), .environment = {"PATH=/nonexistent"}});
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.errors;
+  const Strings lines = outcome.complaints();
+  ASSERT_EQ(lines.size(), 1U) << outcome.errors;
+  EXPECT_THAT(lines[0], HasSubstr("there is no python3"));
+  EXPECT_FALSE(fs::exists(job.work / "o.jsonl"));
+  const Outcome again = run({.arguments = job.arguments()});
+  EXPECT_EQ(again.exit_code, 0) << again.errors;
+  EXPECT_THAT(again.errors, HasSubstr("(0 failed)"));
+  EXPECT_THAT(read_file(job.work / "o.jsonl"), HasSubstr("\"index\":1"));
+}
+
+TEST(BadChatTemplate, IsOneLineOnFourRanks) {
+  Job job;
+  job.work.write("p.jsonl", R"({"messages": [{"content": "hi"}]})");
+  job.flags["--chat-template"] = job.work.write("chat.jinja", "{% for %}");
+  const Outcome outcome = run({.ranks = 4, .arguments = job.arguments()});
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.errors;
+  const Strings lines = outcome.complaints();
+  ASSERT_EQ(lines.size(), 1U) << outcome.errors;
+  EXPECT_THAT(lines[0], HasSubstr("the chat template does not compile"));
+}
+
 // --- bad lines ----------------------------------------------------------------------------------
 
 struct BadLine {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/batch/request.hpp"
+#include "core/text/chat_template.hpp"
 #include "core/text/tokenizer.hpp"
 #include "kernels/base/error.hpp"
 
@@ -92,6 +93,8 @@ TEST_F(PromptLine, RendersMessages) {
   EXPECT_FALSE(generation);
   render_chat_ = [](auto&&...) -> std::string { throw UserError("roles must alternate"); };
   EXPECT_EQ(json(R"({"messages": [1]})").error, "roles must alternate");
+  render_chat_ = [](auto&&...) -> std::string { throw ChatTemplateUnusable("no jinja2"); };
+  EXPECT_THROW(json(R"({"messages": [1]})"), ChatTemplateUnusable);
   EXPECT_EQ(json(R"({"messages": [ ]})").error, "messages is empty");
   EXPECT_EQ(json(R"({"messages": {"role": "user"}})").error,
             "messages is an object, but must be an array");

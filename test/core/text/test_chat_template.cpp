@@ -104,10 +104,18 @@ TEST(ChatTemplate, AnErrorLeavesTheNextRequestAlone) {
   EXPECT_THAT(error_of(chat, R"([{"role":"user","content":"again"}])"), HasSubstr("no: again"));
 }
 
-TEST(ChatTemplate, ATemplateThatDoesNotCompileIsAnErrorOfEachRequest) {
-  const ChatTemplate chat({"{% for %}", {}});
-  EXPECT_THAT(error_of(chat), HasSubstr("does not compile"));
-  EXPECT_THAT(error_of(chat), HasSubstr("does not compile"));
+// `chat` is of no use to any request, each time it is asked, and says why.
+void expect_unusable(const ChatTemplate& chat, const std::string& why) {
+  for (int request = 0; request < 2; ++request) {
+    EXPECT_THAT([&] { return chat.render(kHello); },
+                testing::ThrowsMessage<ChatTemplateUnusable>(HasSubstr(why)));
+  }
+}
+
+TEST(ChatTemplate, ATemplateThatDoesNotCompileIsOfNoUse) {
+  expect_unusable(ChatTemplate({"{% for %}", {}}), "does not compile");
+  expect_unusable(ChatTemplate({"{% \x1b[31m %}", {}}), "does not compile");
+  EXPECT_EQ(error_of(ChatTemplate({"{% \x1b[31m %}", {}})).find('\x1b'), std::string::npos);
 }
 
 TEST(ChatTemplate, ARunawayLoopIsStoppedInTime) {
@@ -166,7 +174,7 @@ TEST(ChatTemplate, NoProcessOutlivesItsTemplate) {
 TEST(ChatTemplate, ATemplateThatTakesForeverToCompileIsAnError) {
   // Jinja2 computes constants when it compiles.
   const ChatTemplate chat({"{{ (7 ** (9 ** 8)) % 10 }}", {}}, {.render_time = 100ms});
-  EXPECT_THAT(error_of(chat), HasSubstr("took more than 0.1 s to compile"));
+  expect_unusable(chat, "took more than 0.1 s to compile");
 }
 
 TEST(ChatTemplate, OutputIsLimited) {
@@ -180,14 +188,14 @@ TEST(ChatTemplate, OutputIsLimited) {
 TEST(ChatTemplate, AMissingPythonIsNamed) {
   const TemporaryFolder empty;
   const WithEnvironment path("PATH", empty.path().c_str());
-  EXPECT_THAT(error_of(ChatTemplate({"x", {}})), HasSubstr("python3"));
+  expect_unusable(ChatTemplate({"x", {}}), "python3");
 }
 
 TEST(ChatTemplate, AMissingJinja2IsNamed) {
   const TemporaryFolder folder;
   folder.write("jinja2.py", "raise ImportError('hidden by a test')\n");
   const WithEnvironment path("PYTHONPATH", folder.path().c_str());
-  EXPECT_THAT(error_of(ChatTemplate({"x", {}})), HasSubstr("no jinja2"));
+  expect_unusable(ChatTemplate({"x", {}}), "no jinja2");
 }
 
 TEST(ChatTemplate, ModulesInTheCurrentFolderAreNotTaken) {
