@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <thread>
 
 #include "comm/agree.hpp"
@@ -23,6 +22,7 @@
 #include "core/job/device_choice.hpp"
 #include "core/job/job_clock.hpp"
 #include "core/job/rank_model.hpp"
+#include "core/plan/pick_grid.hpp"
 #include "core/version.hpp"
 #include "kernels/base/error.hpp"
 
@@ -63,7 +63,8 @@ std::string prompts_fact(const Comm& world, const std::string& prompts) {
     std::error_code error;
     const auto size = fs::file_size(prompts, error);
     if (error && world.rank() == 0) {
-      throw UserError("--prompts: cannot read '{}' on host {}", prompts, host_name());
+      throw UserError("--prompts: cannot read '{}' on host {}: {}", prompts, host_name(),
+                      error.message());
     }
     return error ? std::string("unreadable") : fmt::format("{} bytes", size);
   });
@@ -114,22 +115,6 @@ struct Place {
   std::map<std::string, std::string> model;
 };
 
-// Without a model: tensor groups as large as a host, stages over the hosts, so that every kind of
-// link is used.
-GridShape grid_of_hosts(const Comm& world, const Comm& node, const GridConfig& given) {
-  const auto on_host = static_cast<int>(world.all_reduce_min(node.size()));
-  const int data = given.data_parallel_size.value_or(1);
-  const int tensor = given.tensor_parallel_size.value_or(
-      std::gcd(on_host, world.size() / (data * given.pipeline_parallel_size.value_or(1))));
-  const int pipeline = given.pipeline_parallel_size.value_or(
-      std::max(1, world.size() / (std::max(1, tensor) * data)));
-  const int replicas = given.data_parallel_size.value_or(
-      std::max(1, world.size() / (std::max(1, tensor) * pipeline)));
-  const GridShape shape{replicas, pipeline, tensor};
-  check_grid_shape(shape, world.size());
-  return shape;
-}
-
 bool is_same_everywhere(const Comm& world, const std::map<std::string, std::string>& model) {
   std::uint32_t sum = 0;
   for (const auto& [file, fact] : model) {
@@ -149,7 +134,9 @@ Place find_place(const Comm& world, const RunConfig& config) {
   // Ranks with different models would plan different grids.
   if (model.empty() || !is_same_everywhere(world, place.model)) {
     place.device = agree(world, [&] { return choose_device(config.engine.device, node); });
-    place.shape = grid_of_hosts(world, node, config.grid);
+    const auto on_host = static_cast<int>(world.all_reduce_min(node.size()));
+    place.shape =
+        pick_grid_without_model({.ranks = world.size(), .ranks_per_node = on_host}, config.grid);
     return place;
   }
   const JobPlan plan = plan_job(world, config);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "comm/choose_grid.hpp"
 #include "kernels/base/error.hpp"
@@ -19,9 +20,13 @@ std::optional<int> given_pipeline(const GridConfig& given) {
   return given.pipeline_parallel_size;
 }
 
-// The axes that are given take ranks that divide the world's. (All three: check_grid_shape.)
+// The axes that are given take ranks that divide the world's, and all three take all of them.
 void check_given_axes(const GridConfig& given, const std::optional<int>& pipeline, int ranks) {
-  std::int64_t needed = 1;
+  if (given.data_parallel_size && pipeline && given.tensor_parallel_size) {
+    return check_grid_shape({*given.data_parallel_size, *pipeline, *given.tensor_parallel_size},
+                            ranks);
+  }
+  std::int64_t needed = 1;  // of two at most
   std::string axes;
   const auto add = [&](const char* axis, const std::optional<int>& size) {
     if (!size) return;
@@ -55,15 +60,22 @@ int most_heads(const ModelSpec& spec) {
 
 }  // namespace
 
+GridShape pick_grid_without_model(const ClusterShape& cluster, const GridConfig& given) {
+  const auto pipeline = given_pipeline(given);
+  check_given_axes(given, pipeline, cluster.ranks);
+  const int data = given.data_parallel_size.value_or(1);
+  const int left = cluster.ranks / (data * pipeline.value_or(1));
+  const bool takes_all = given.data_parallel_size && pipeline;
+  const int tensor = given.tensor_parallel_size.value_or(
+      takes_all ? left : std::gcd(cluster.ranks_per_node, left));
+  const int stages = pipeline.value_or(cluster.ranks / (data * tensor));
+  return {cluster.ranks / (stages * tensor), stages, tensor};
+}
+
 PickedGrid pick_grid(const ModelDescription& model, const ClusterShape& cluster,
                      const GridConfig& given, const PlanOptions& options) {
   const auto pipeline = given_pipeline(given);
-  if (given.data_parallel_size && pipeline && given.tensor_parallel_size) {
-    check_grid_shape({*given.data_parallel_size, *pipeline, *given.tensor_parallel_size},
-                     cluster.ranks);
-  } else {
-    check_given_axes(given, pipeline, cluster.ranks);
-  }
+  check_given_axes(given, pipeline, cluster.ranks);
   std::map<std::pair<int, int>, GridPlan> plans;  // by pipeline and tensor: replicas are alike
   const auto plan_of = [&](int stages, int tensor) -> const GridPlan& {
     auto [found, is_new] = plans.try_emplace({stages, tensor});

@@ -30,6 +30,10 @@ struct PickedGrid {
 PickedGrid pick_grid(const ModelDescription& model, const ClusterShape& cluster,
                      const GridConfig& given, const PlanOptions& options);
 
+// Tensor groups as large as a node, stages over the nodes, so that every kind of link is used.
+// Throws UserError when no grid has the given axes.
+GridShape pick_grid_without_model(const ClusterShape& cluster, const GridConfig& given);
+
 // Every grid of the cluster with the given axes, the impossible ones included (they say why), few
 // tensor ranks first.
 std::vector<GridPlan> plan_grids(const ModelDescription& model, const ClusterShape& cluster,

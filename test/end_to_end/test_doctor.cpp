@@ -67,6 +67,7 @@ TEST(Doctor, AMistakeInAFlagIsOneLineAndExitCodeTwo) {
   for (const auto& [flags, said] :
        {std::pair{Strings{"--no-such"}, "--no-such"}, std::pair{Strings{"-tp=3"}, "tensor 3"},
         std::pair{Strings{"--model=/nonexistent"}, "/nonexistent"},
+        std::pair{Strings{"-dp=65536", "-pp=65536"}, "data 65536 x pipeline 65536 takes"},
         std::pair{Strings{"--require-transport=ib,roce"}, "'roce'"},
         std::pair{Strings{"--prompts=/nonexistent/p.txt"}, "/nonexistent/p.txt"},
         std::pair{Strings{"--output=/nonexistent/o.h5"}, "/nonexistent/o.h5"}}) {

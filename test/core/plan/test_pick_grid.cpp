@@ -87,6 +87,28 @@ TEST(PickGrid, AxesThatDoNotDivideTheRanksAreRefusedWithBothNumbers) {
             "pipeline 3 x tensor 2 takes 6 ranks, or a multiple of them, and there are 4");
 }
 
+TEST(PickGrid, WithoutAModelEveryKindOfLinkIsUsed) {
+  using Given = std::optional<int>;
+  constexpr auto open = std::nullopt;
+  const auto shape = [](int ranks, int ranks_per_node, Given data, Given pipeline, Given tensor) {
+    return pick_grid_without_model({.ranks = ranks, .ranks_per_node = ranks_per_node},
+                                   {tensor, pipeline, data, {}});
+  };
+  EXPECT_EQ(shape(1, 1, open, open, open), (GridShape{1, 1, 1}));
+  EXPECT_EQ(shape(12, 4, open, open, open), (GridShape{1, 3, 4}));
+  EXPECT_EQ(shape(5, 3, open, open, open), (GridShape{1, 5, 1}));
+  EXPECT_EQ(shape(12, 4, open, open, 2), (GridShape{1, 6, 2}));
+  EXPECT_EQ(shape(12, 4, open, 2, open), (GridShape{3, 2, 2}));
+  EXPECT_EQ(shape(12, 4, 3, open, open), (GridShape{3, 1, 4}));
+  EXPECT_EQ(shape(6, 2, 1, 1, open), (GridShape{1, 1, 6}));
+  EXPECT_EQ(pick_grid_without_model({.ranks = 6, .ranks_per_node = 2}, {{}, {}, {}, {1, 1, 1}}),
+            (GridShape{1, 3, 2}));
+  EXPECT_THROW(shape(4, 4, open, open, 3), UserError);
+  // 2^32 and 2^40 ranks, more than an int counts.
+  EXPECT_THROW(shape(4, 4, 1 << 16, 1 << 16, open), UserError);
+  EXPECT_THROW(shape(4, 4, 1 << 20, open, 1 << 20), UserError);
+}
+
 TEST(PlanGrids, ListsEveryFactorisationWithTheGivenAxes) {
   const PlanOptions options = options_for(3.0);
   EXPECT_EQ(plan_grids(tiny(), {4, 4, true}, {}, options).size(), 6U);
