@@ -35,8 +35,8 @@ std::vector<int> data_ranks(const GridCoordinates& at, const GridShape& shape);
 std::vector<int> replica_ranks(const GridCoordinates& at, const GridShape& shape);
 std::vector<int> leader_ranks(const GridShape& shape);
 
-// Throws UserError with the values unless every axis is at least 1 and data x pipeline x tensor is
-// the world's size.
+// Throws UserError with the values unless every axis is from 1 to 2^20 and data x pipeline x tensor
+// is the world's size.
 void check_grid_shape(const GridShape& shape, int world_size);
 
 // "data 2 x pipeline 1 x tensor 4".

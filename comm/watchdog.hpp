@@ -1,7 +1,7 @@
-// The job's watchdog: a thread on every rank that sleeps, and a few times a minute tells rank 0
-// that its rank lives and how far it is. A rank that dies, loses its host's network, hangs or fails
-// takes the whole job down within seconds, and one line on stderr names it. By the same way all
-// ranks learn that the job is to stop before its end.
+// The job's watchdog: a thread on every rank that sleeps most of the time, and every two seconds
+// tells rank 0 that its rank lives and how far it is. A rank that dies, loses its host's network,
+// hangs or fails takes the whole job down within seconds, and one line on stderr names it. By the
+// same way all ranks learn that the job is to stop before its end.
 //
 // Rank 0 judges the others, the others judge rank 0. A stopped clock is not silence: time counts
 // only while the judge itself is running, so a job that is suspended as a whole goes on afterwards.
