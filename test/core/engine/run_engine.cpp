@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/model/model_folder.hpp"
+#include "core/model/quantization.hpp"
 #include "core/weights/checkpoint.hpp"
 #include "core/weights/loader.hpp"
 
@@ -105,7 +106,8 @@ EngineRun run(const Comm& world, const ModelDescription& model, Checkpoint& chec
 EngineRun run_engine(const Comm& world, const std::filesystem::path& path,
                      const EngineOptions& options, const std::vector<Request>& requests) {
   const ModelFiles files = find_model(path.string());
-  const ModelDescription model = describe_model(files);
+  ModelDescription model = describe_model(files);
+  if (options.quantize_at_load) quantize_at_load(model);
   return run(world, model, *open_checkpoint(files), options, requests);
 }
 

@@ -21,6 +21,7 @@ struct EngineOptions {
   bool forecast = true;                          // of the cache's use at admission
   std::uint64_t seed = 0;
   std::optional<DType> dtype = {};   // of the weights; the checkpoint's own
+  bool quantize_at_load = false;     // the layers' matrices, to fp8
   Device device = {};                // on a GPU, activations are in the weights' dtype
   const Grid* bound_grid = nullptr;  // of shape `grid`, bound to `device`; null: made for the run
   std::optional<DType> cache_dtype = {};  // the activations'
