@@ -46,10 +46,11 @@ class Checkpoint {
   // nullptr when there is no tensor of that name.
   virtual const CheckpointTensor* find(std::string_view tensor) const = 0;
 
-  // Reads a rectangle of a tensor of one or two dimensions ([n] is read as n rows of one column)
-  // into host memory `out` [rows.count, columns.count], f32, f16 or bf16; fp8 where it is stored
-  // so, and nothing else. Reads no bytes outside the rectangle but for quantized blocks that its
-  // edge cuts. Throws UserError naming the file when it is shorter than its header says.
+  // Reads a rectangle of a tensor that find() gave, of up to two dimensions ([n] is n rows of one
+  // column, a scalar one of them), into host memory `out` [rows.count, columns.count], f32, f16 or
+  // bf16; fp8 where it is stored so, and nothing else. Reads no bytes outside the rectangle but for
+  // quantized blocks that its edge cuts. Throws UserError naming the file when it is shorter than
+  // its header says.
   virtual void read(const CheckpointTensor& tensor, Range rows, Range columns,
                     const TensorView& out) = 0;
 

@@ -103,9 +103,10 @@ void read_parts(const Rectangle& rectangle) {
 void check_rectangle(const CheckpointTensor& tensor, Range rows, Range columns,
                      const TensorView& out) {
   const std::size_t rank = tensor.shape.size();
-  check(rank == 1 || rank == 2, "read", "a checkpoint tensor has one or two dimensions");
+  check(rank <= 2, "read", "a checkpoint tensor has more than two dimensions");
+  const std::int64_t height = rank > 0 ? tensor.shape[0] : 1;
   const std::int64_t width = rank == 2 ? tensor.shape[1] : 1;
-  check(rows.begin >= 0 && rows.count >= 0 && rows.end() <= tensor.shape[0] && columns.begin >= 0 &&
+  check(rows.begin >= 0 && rows.count >= 0 && rows.end() <= height && columns.begin >= 0 &&
             columns.count >= 0 && columns.end() <= width,
         "read", "the rectangle lies outside the tensor");
   check(out.device().is_cpu() && out.rank() == 2 && out.size(0) == rows.count &&

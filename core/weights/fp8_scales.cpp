@@ -26,15 +26,13 @@ class Reader {
     throw UserError("{}: tensor '{}' is missing", checkpoint_.describe(), prefixes_.front() + name);
   }
 
-  // A rectangle of a tensor of scales; one of fewer dimensions is read as [n, 1].
+  // A rectangle of a tensor of scales.
   void read(const CheckpointTensor& stored, Range rows, Range columns, const TensorView& out) {
     if (stored.type == StorageType::f8_e4m3) {
       throw UserError("{}: tensor '{}' is stored as {}, scales are F32, F16 or BF16",
                       checkpoint_.describe(), printable(stored.name), name(stored.type));
     }
-    CheckpointTensor matrix = stored;
-    if (matrix.shape.empty()) matrix.shape = {1};
-    checkpoint_.read(matrix, rows, columns, out);
+    checkpoint_.read(stored, rows, columns, out);
     for (std::int64_t i = 0; i < out.size(0); ++i) {
       for (std::int64_t j = 0; j < out.size(1); ++j) {
         const float scale = out.as<float>()[i * out.stride(0) + j];

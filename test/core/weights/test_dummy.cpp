@@ -3,7 +3,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/model/model_folder.hpp"
 #include "core/model/registry.hpp"
+#include "core/weights/loader.hpp"
 #include "samples.hpp"
 
 namespace millrace {
@@ -55,6 +57,25 @@ TEST(DummyWeights, MatricesKeepActivationsOfOrderOneAndNormsAreOne) {
   EXPECT_NEAR(sum / count, 0.0, 0.002);
   EXPECT_NEAR(squares / count * 64, 1.0, 0.02);
   EXPECT_THAT(read_values(*checkpoint, "norm.weight", {0, 64}, {0, 1}), ::testing::Each(1.0F));
+}
+
+// In fp8's whole range, with the scale that brings it back.
+TEST(DummyWeights, AreMadeUpOfFp8CheckpointsToo) {
+  for (const char* name : {"llama-fp8-block", "llama-fp8-channel", "llama-fp8-static"}) {
+    SCOPED_TRACE(name);
+    const ModelDescription fp8 =
+        describe_model(find_model(std::string(MILLRACE_TEST_DATA "/models/") + name));
+    const auto checkpoint = make_dummy_checkpoint(fp8, 1);
+    const RankWeights weights =
+        load_weights(fp8, *checkpoint, partition(fp8.spec, {1, 1, 1}, {0, 0, 0}),
+                     {.dtype = DType::f32, .device = {}, .max_positions = 8}, {});
+    const LinearWeight& down = weights.layers.at(0).down;
+    ASSERT_EQ(down.dtype(), DType::fp8_e4m3);
+    const auto* scales = down.scales->as<float>();
+    const float scale = std::sqrt(3.0F / static_cast<float>(down.k)) / 448;
+    EXPECT_THAT(std::vector<float>(scales, scales + down.scales->numel()), ::testing::Each(scale));
+    EXPECT_EQ(down.input_scale, name == std::string("llama-fp8-static") ? 16.0F / 448 : 0);
+  }
 }
 
 }  // namespace
