@@ -69,8 +69,11 @@ void print(const std::string& line) {
   std::fflush(stdout);
 }
 
-std::string_view weights_name(const ModelConfig& model, const PlanOptions& options) {
-  return model.quantization == Quantization::fp8 ? "fp8" : name(options.dtype);
+// At load, or in the checkpoint.
+bool is_fp8(const JobPlan& plan) { return plan.model.spec.weight_scaling != Fp8Scaling::none; }
+
+std::string_view weights_name(const JobPlan& plan) {
+  return is_fp8(plan) ? "fp8" : name(plan.options.dtype);
 }
 
 // Where the device's time went, by what kind of step it was.
@@ -146,7 +149,7 @@ void report(const Options& options, const Engine& engine, const Workload& worklo
   csv << fmt::format(
       "{},{},{},{},{},{},{},{},{:.3f},{:.1f},{:.1f},{:.3f},{:.3f},{:.4f},{},{},"
       "{:.4g},{:.4g}\n",
-      options.config.model.model, weights_name(options.config.model, plan), name(plan.cache_dtype),
+      options.config.model.model, weights_name(engine.plan), name(plan.cache_dtype),
       to_string(engine.grid.shape()), workload.name, plan.max_num_seqs, plan.max_num_batched_tokens,
       run.cache_tokens, run.seconds, rate,
       static_cast<double>(run.output_tokens + run.prompt_tokens) / run.seconds,
@@ -229,10 +232,9 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   const JobPlan plan = plan_job(world, config);
   Grid grid(world, plan.grid.shape);
   grid.bind(plan.device, config.engine.nvls, carried_sum_bytes(plan));
-  const bool fp8 = config.model.quantization == Quantization::fp8;
   // Before the weights, while there is room for what is measured.
   const Ceilings ceilings =
-      agree(world, [&] { return measure_ceilings(plan.device, plan.options.dtype, fp8); });
+      agree(world, [&] { return measure_ceilings(plan.device, plan.options.dtype, is_fp8(plan)); });
   const RankModel rank = load_rank(grid, plan, config, StopRequest());
   prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
   const double held =
@@ -249,9 +251,9 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
     print(fmt::format(
         "{} on {} ({}), weights {}, KV cache {}; ceilings of a rank: copy {:.0f} GB/s, "
         "matmul {:.1f} TFLOP/s",
-        config.model.model, to_string(plan.device), to_string(grid.shape()),
-        weights_name(config.model, plan.options), name(plan.options.cache_dtype),
-        1e-9 * ceilings.copy_bytes_per_second, 1e-12 * ceilings.matmul_flops_per_second));
+        config.model.model, to_string(plan.device), to_string(grid.shape()), weights_name(plan),
+        name(plan.options.cache_dtype), 1e-9 * ceilings.copy_bytes_per_second,
+        1e-12 * ceilings.matmul_flops_per_second));
   }
   for (const int batch : options.decode_batches) report_decode(engine, batch, options);
   for (const Workload& workload : options.workloads) {

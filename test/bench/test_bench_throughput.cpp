@@ -35,6 +35,17 @@ TEST(BenchThroughput, WritesALinePerWorkload) {
   EXPECT_THAT(csv, HasSubstr(",9/5x7,4,16,"));
 }
 
+TEST(BenchThroughput, SaysOfAnFp8CheckpointWhatItIs) {
+  const Workspace work;
+  const Outcome outcome =
+      run({.program = "bench/throughput/bench_throughput",
+           .arguments = {"--device=cpu", "--model", fixture("llama-fp8-channel"),
+                         "--workload=9/5x2", "--csv", work / "run.csv"}});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, HasSubstr("weights fp8, KV cache float32"));
+  EXPECT_THAT(read_file(work / "run.csv"), HasSubstr("llama-fp8-channel,fp8,float32,"));
+}
+
 TEST(BenchThroughput, EndsAWorkloadAtItsTimeLimit) {
   const Workspace work;
   const Outcome outcome = run(bench(
