@@ -90,9 +90,6 @@ void check_fp8_numbers(const Config& side) {
 Scheme read_compressed_tensors(const Config& config) {
   const std::string format = config.text_or("format", "");
   if (format != "float-quantized") config.fail("format", "\"float-quantized\" is supported");
-  if (config.has("kv_cache_scheme")) {
-    config.fail("kv_cache_scheme", "fixed scales of the KV cache are not supported");
-  }
   const Config group = only_group(config);
   const std::optional<Config> weights = group.section("weights");
   const std::optional<Config> inputs = group.section("input_activations");

@@ -4,7 +4,8 @@
 // Checkpoints: compressed-tensors (quant_method "compressed-tensors"), whose format
 // "float-quantized" has weight_scale per channel, per tensor or per 128 x 128 block; and
 // quant_method "fp8", with weight_scale per tensor or, with weight_block_size, weight_scale_inv per
-// block (DeepSeek, Qwen). A scale multiplies the stored element, under either name.
+// block (DeepSeek, Qwen). A scale multiplies the stored element, under either name. Scales of keys
+// and values (kv_cache_scheme) have no use: a cache in 16 bits needs none, one in fp8 has scale 1.
 #pragma once
 
 #include "core/model/config.hpp"

@@ -68,6 +68,14 @@ TEST(Quantization, CompressedTensorsByChannelOrTensorHaveScalesBesideTheWeight) 
             "layers.0.self_attn.k_proj.input_scale");
 }
 
+// They say how keys and values fit into a cache of fp8; the weights are what they are.
+TEST(Quantization, ScalesOfTheCacheChangeNothing) {
+  json config = compressed("tensor", "tensor", false);
+  config["kv_cache_scheme"] = {
+      {"num_bits", 8}, {"type", "float"}, {"symmetric", true}, {"strategy", "tensor"}};
+  EXPECT_EQ(tensor(describe(config), "layers.0.self_attn.k_proj.weight").fp8, Fp8Source::channels);
+}
+
 TEST(Quantization, BlocksAreCutAtWholeBlocks) {
   const ModelDescription deepseek = describe({{"quant_method", "fp8"},
                                               {"activation_scheme", "dynamic"},
