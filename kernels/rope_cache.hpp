@@ -37,14 +37,12 @@ struct QkNorm {
 //      scratch afterwards: a backend may or may not update them.)
 //
 //   qkv       [tokens, shape.width()] activations, rows may be strided; in-out
-//   rope      [max_positions, rotary_dim] f32: row p is cos_0..cos_{r/2-1}, sin_0..sin_{r/2-1} with
-//   any
-//             attention factor multiplied in; empty for models without rotary positions
+//   rope      [max_positions, rotary_dim] f32: row p is cos_0..cos_{r/2-1}, sin_0..sin_{r/2-1},
+//             with any attention factor multiplied in; empty for models without rotary positions
 //   positions [tokens] i32
 //   slots     [tokens] i32: block * block_size + offset within the block; negative writes nothing
 //   k_cache, v_cache [blocks, kv_heads, block_size, head_dim], contiguous; f32, bf16, f16 or
-//   fp8_e4m3
-//             (rounded to nearest even; fp8 has scale 1 and saturates at 448)
+//             fp8_e4m3 (rounded to nearest even; fp8 has scale 1 and saturates at 448)
 // On CUDA positions, slots and rope may be read while the op before this one on the stream still
 // runs (kernels/base/cuda_launch.cuh): they are constants of the step.
 void qkv_to_cache(const TensorView& qkv, const QkvShape& shape, const TensorView& rope,

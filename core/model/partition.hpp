@@ -1,10 +1,10 @@
 // Which part of a model a rank holds: a pure function of the model's spec, the grid and the rank's
 // place in it. Every rank can compute every other rank's part.
 //
-//   attention   tp <= KV heads: whole KV groups (a KV head and its query heads), the first ranks
-//   one
-//               more where it does not divide; tp > KV heads: the ranks are dealt to the groups and
-//               the ranks of one group split its query heads, each holding the group's KV head
+//   attention   tp <= KV heads: whole KV groups (a KV head and its query heads), one more on the
+//               first ranks where it does not divide; tp > KV heads: the ranks are dealt to the
+//               groups and the ranks of one group split its query heads, each holding the group's
+//               KV head
 //   MLP         the inner dimension, in even units of up to 64 (the model's granule at least)
 //   vocabulary  in even units of 64 rows (of 1 when there are fewer than 8 x 64 x tp); the table in
 //               memory is padded with zero rows to a multiple of 64, equal on all tensor ranks

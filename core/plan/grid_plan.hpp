@@ -1,6 +1,6 @@
 // What a grid means for memory: weights and KV cache of every rank, and what a replica can hold.
-// The engine sizes its cache with it and millrace-plan prints it, so a plan and a run cannot
-// disagree.
+// millrace-plan prints it. On CPUs the engine sizes its cache with it; on GPUs it measures what is
+// left for the cache (core/engine/worst_step.hpp), which a plan foretells.
 #pragma once
 
 #include <cstdint>
