@@ -252,6 +252,19 @@ TEST_F(AttentionOnGpu, ScoresAreCapped) {
   }
 }
 
+// The base of exponents rises now and then, or with nearly every tile, and parts have different
+// ones.
+TEST_F(AttentionOnGpu, ScoresOfAnySizeAreWeighed) {
+  for (const auto& [dtype, cache] : {type_pairs[1], type_pairs[2], type_pairs[4], type_pairs[5]}) {
+    for (const float scale : {0.01F, 0.3F, 3.0F}) {
+      AttentionCase c{
+          "scores", {{1, 3000}, {1, 100}, {40, 90}}, params(4, 2, 128), dtype, cache, 16, 2};
+      c.params.scale = scale;
+      expect_agreement(c);
+    }
+  }
+}
+
 TEST_F(AttentionOnGpu, UnusedPlacesAndRowsBehindTheLastSequenceAreZeros) {
   for (const auto& [dtype, cache] : type_pairs) {
     for (const std::int64_t head_dim : {64, 96}) {
