@@ -81,6 +81,10 @@ void Comm::bind(Device device, const DeviceTraffic& traffic) {
   device_transport_ = MILLRACE_DISPATCH(device, make_device_transport, *this, device, traffic);
 }
 
+bool Comm::buffers_messages() const {
+  return device_transport_ && device_transport_->buffers_messages();
+}
+
 std::string Comm::describe_sums() const {
   return device_transport_ ? device_transport_->describe_sums() : "";
 }

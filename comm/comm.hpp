@@ -71,6 +71,10 @@ class Comm {
   // one.
   std::string describe_sums() const;
 
+  // Whether the bound device's transport keeps messages for their receiver
+  // (TensorTransport::buffers_messages).
+  bool buffers_messages() const;
+
   // Makes the communicator ready for memory of `device`; nothing to do for the CPU. Collective.
   void bind(Device device, const DeviceTraffic& traffic = {});
 

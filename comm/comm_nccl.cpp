@@ -218,6 +218,8 @@ class NcclTransport : public TensorTransport {
     });
   }
 
+  bool buffers_messages() const override { return channel_.has_value(); }
+
   // In the stream's order, so there is nothing to wait for on the host.
   std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream stream) override {
     if (channel_ && channel_->sends_to(peer)) {

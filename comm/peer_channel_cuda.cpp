@@ -40,14 +40,14 @@ void PeerChannel::send_receive(const TensorView& out, const TensorView& in, Stre
 }
 
 void PeerChannel::send_piece(const TensorView& x, std::size_t piece, Stream stream) {
-  ++sent_;
-  send_channel_piece(begin_of(x, piece), bytes_of(x, piece), sent_, memory_->peers(), stream);
+  send_channel_piece(begin_of(x, piece), bytes_of(x, piece), sent_ + 1, memory_->peers(), stream);
+  ++sent_;  // not of a piece that was refused
 }
 
 void PeerChannel::receive_piece(const TensorView& x, std::size_t piece, Stream stream) {
-  ++received_;
-  receive_channel_piece(begin_of(x, piece), bytes_of(x, piece), received_, memory_->peers(),
+  receive_channel_piece(begin_of(x, piece), bytes_of(x, piece), received_ + 1, memory_->peers(),
                         stream);
+  ++received_;
 }
 
 }  // namespace millrace::cuda

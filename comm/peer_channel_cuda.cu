@@ -23,6 +23,11 @@ struct ChannelHead {
 };
 constexpr std::size_t head_bytes = (sizeof(ChannelHead) + 255) / 256 * 256;
 
+__device__ int next_of(const Peers& peers) { return (peers.rank + 1) % peers.size; }
+__device__ int previous_of(const Peers& peers) {
+  return (peers.rank + peers.size - 1) % peers.size;
+}
+
 __device__ ChannelHead* head_of(std::byte* base) { return reinterpret_cast<ChannelHead*>(base); }
 
 __device__ std::byte* slot_of(std::byte* base, unsigned slot) {
@@ -51,7 +56,7 @@ __device__ std::size_t bytes_of_part(std::size_t bytes) {
 __global__ void __launch_bounds__(threads)
     peer_send(const std::byte* from, std::size_t bytes, std::uint64_t number, Peers peers) {
   const auto slot = static_cast<unsigned>(number % channel_slots);
-  const int to = peers.rank + 1;
+  const int to = next_of(peers);
   if (threadIdx.x == 0 && number > channel_slots) {
     wait_for(&head_of(peers.bases[peers.rank])->emptied[slot], number - channel_slots, peers.alarm,
              to);
@@ -68,7 +73,7 @@ __global__ void __launch_bounds__(threads)
 __global__ void __launch_bounds__(threads)
     peer_receive(std::byte* to, std::size_t bytes, std::uint64_t number, Peers peers) {
   const auto slot = static_cast<unsigned>(number % channel_slots);
-  const int from = peers.rank - 1;
+  const int from = previous_of(peers);
   std::byte* own = peers.bases[peers.rank];
   ChannelHead* head = head_of(own);
   if (threadIdx.x == 0) wait_for(&head->arrived[slot][blockIdx.x], number, peers.alarm, from);

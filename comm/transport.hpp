@@ -92,6 +92,9 @@ class TensorTransport {
   virtual std::string describe_sums() const { return ""; }
   virtual void all_gather(const TensorView& out, const TensorView& in, Stream stream) = 0;
   virtual void broadcast(const TensorView& x, int root, Stream stream) = 0;
+  // A message to the next rank, or from the last to the first, waits in the receiver's memory, so
+  // that the sender goes on before the receiver has come to it.
+  virtual bool buffers_messages() const { return false; }
   // nullptr: the send is already done, or is ordered by the stream.
   virtual std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream stream) = 0;
   virtual void recv(const TensorView& x, int peer, Stream stream) = 0;

@@ -6,7 +6,8 @@
 //   which they will end, they keep it full, and every step is alike.
 // - Where the longest answer takes longer than all the rest, the other prompts can wait for steps
 //   that have little else to do: tokens cost little in a step that reads all weights for a few.
-// - In a pipeline, stages wait for each other's longest step, and a prompt makes a step long.
+// - In a pipeline, stages wait for each other's longest step, and a prompt makes a step long; and
+//   steps of few decodes alone, of which there are as many as micro-batches, waste its bandwidth.
 //
 // Integers only: every rank comes to the same answer.
 #pragma once
@@ -37,9 +38,10 @@ class PromptPace {
   // For the next step, the only one it is asked for.
   std::int32_t tokens(const PromptDemand& demand, const CacheForecast& forecast);
 
-  // The same for a pipeline that gives each sequence every `steps`-th step, of which `places` may
-  // begin now.
-  std::int32_t tokens_of_stages(const PromptDemand& demand, std::size_t places, std::int32_t steps);
+  // The same for a pipeline that gives each sequence every `steps`-th step, of which `free_places`
+  // may begin now.
+  std::int32_t tokens_of_stages(const PromptDemand& demand, const CacheForecast& forecast,
+                                std::size_t free_places, std::int32_t steps);
 
  private:
   // Tokens that a step is entitled to, and with how many a step has prompts at all.

@@ -228,9 +228,7 @@ const BatchPlan& Scheduler::schedule() {
   work_.clear();
   budget_ = config_.max_num_batched_tokens;
   preempted_ = false;
-  const std::size_t live = running_.size() + std::min(waiting_.size(), free_slots_.size());
-  const auto steps = static_cast<std::size_t>(config_.lag) + 1;
-  sequence_limit_ = (live * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
+  sequence_limit_ = share_of(running_.size() + std::min(waiting_.size(), free_slots_.size()));
 
   collect_decodes();
   budget_ = tokens_for_prompts();
@@ -241,12 +239,15 @@ const BatchPlan& Scheduler::schedule() {
 }
 
 void Scheduler::collect_decodes() {
-  // Preemption shortens running_ from its end while this goes on.
-  for (std::size_t i = 0; i < running_.size() && work_.size() < sequence_limit_ && budget_ > 0;
-       ++i) {
+  // Not of those that wait as well: where the cache has no room for them, one micro-batch would be
+  // given all that run. Preemption shortens running_ from its end while this goes on.
+  const std::size_t limit = share_of(running_.size());
+  for (std::size_t i = 0; i < running_.size() && work_.size() < limit && budget_ > 0; ++i) {
     Sequence& sequence = *running_[i];
     const std::int32_t length = sequence.known() + sequence.unresolved;
     if (sequence.unresolved > lookahead_of(sequence)) continue;
+    // A token that only the device knows is on its way until all micro-batches have had a step.
+    if (sequence.unresolved > 0 && next_step_ - sequence.drawing_step < micro_batches()) continue;
     if (length - sequence.scheduled != 1) continue;
     if (sequence.outputs() + sequence.unresolved >= sequence.output_limit) continue;
     if (length > static_cast<std::int32_t>(sequence.blocks.size()) * config_.block_size) {
@@ -255,6 +256,16 @@ void Scheduler::collect_decodes() {
     }
     add_work(sequence, 1);
   }
+}
+
+std::int32_t Scheduler::micro_batches() const {
+  return (config_.lag + 1) / (config_.lookahead + 1);
+}
+
+// Of so many sequences, one micro-batch's.
+std::size_t Scheduler::share_of(std::size_t sequences) const {
+  const auto steps = static_cast<std::size_t>(config_.lag) + 1;
+  return (sequences * (static_cast<std::size_t>(config_.lookahead) + 1) + steps - 1) / steps;
 }
 
 // Penalties are made on the host, of tokens that it knows.
@@ -292,7 +303,7 @@ std::int32_t Scheduler::tokens_for_prompts() {
                             .decodes = static_cast<std::int32_t>(work_.size()),
                             .most = budget_};
   if (config_.lag > config_.lookahead) {
-    return pace_.tokens_of_stages(demand, free_slots_.size(), config_.lag + 1);
+    return pace_.tokens_of_stages(demand, forecast_, free_slots_.size(), micro_batches());
   }
   return pace_.tokens(demand, forecast_);
 }
@@ -356,6 +367,7 @@ void Scheduler::launch(const Work& work, InFlight& step) {
   step.sequences.push_back(&sequence);
   if (plan_.num_samples() > samples) {
     ++sequence.unresolved;
+    sequence.drawing_step = plan_.step;
     step.samples.push_back(&sequence);
   }
 }

@@ -37,7 +37,8 @@ struct SchedulerConfig {
   // spread over (lag + 1) / (lookahead + 1) micro-batches, so that every pipeline stage has one.
   std::int32_t lag = 0;
   // How many tokens of a sequence may be unresolved when it is scheduled again; at most lag. Above
-  // 0 the device feeds drawn tokens back by itself (BatchPlan::token_sources).
+  // 0 the device feeds drawn tokens back by itself (BatchPlan::token_sources), to a step that comes
+  // as many steps later as there are micro-batches.
   std::int32_t lookahead = 0;
   // Admit no more than the cache will hold when it has grown (CacheForecast). Off: whatever fits
   // now, so that much is preempted; for tests of that.
@@ -122,6 +123,8 @@ class Scheduler {
   void settle(Sequence& sequence);
   std::unique_ptr<Sequence> take_memory(Sequence& sequence);
   void preempt_newest();
+  std::int32_t micro_batches() const;
+  std::size_t share_of(std::size_t sequences) const;
   std::int32_t lookahead_of(const Sequence& sequence) const;
   bool make_room_for(const Sequence& sequence);
   void collect_decodes();

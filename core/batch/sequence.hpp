@@ -26,6 +26,7 @@ struct Sequence {
   std::vector<std::int32_t> blocks;  // position p lies in blocks[p / block_size]
   std::int32_t scheduled = 0;        // positions whose keys and values are written or under way
   std::int32_t unresolved = 0;       // tokens being drawn by steps in flight
+  std::int64_t drawing_step = -1;    // the last of these steps
   std::int32_t steps_in_flight = 0;
 
   std::int32_t prompt_length() const {

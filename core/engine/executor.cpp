@@ -1,6 +1,7 @@
 #include "core/engine/executor.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "comm/pipeline_transfer.hpp"
@@ -22,6 +23,7 @@ Executor::Executor(const ModelSpec& spec, const RankSlices& slices, const RankWe
       rows_per_pass_(max_rows_per_pass(limits_.sequences, parameters.device.kind)),
       batch_(limits_, parameters.device),
       latest_tokens_(DType::i32, parameters.device, {limits_.sequences}),
+      feeds_stages_(parameters.feeds_stages && grid.shape().pipeline > 1),
       transformer_(spec, slices, weights, grid.tensor(), limits_.tokens, rows_per_pass_,
                    parameters.activation_dtype, parameters.device),
       graph_sizes_(limits_) {
@@ -53,9 +55,26 @@ void Executor::launch(const BatchPlan& plan) {
   if (plan.empty()) return;
   const Stream stream = stream_.stream();
   const std::optional<GraphSize> size = graph_size(plan);
+  // A sequence has a token in every so many steps.
+  receive_tokens(plan.step - grid_.shape().pipeline);
   if (trace_ != nullptr) trace_->begin(plan, size && can_record_, stream);
   run_step(plan, size, stream);
   if (trace_ != nullptr) trace_->end(stream);
+  if (feeds_stages_ && grid_.is_first_stage()) unfed_steps_.push_back(plan.step);
+  if (feeds_stages_ && grid_.is_last_stage()) grid_.pipeline().send(latest_tokens_, 0, stream);
+}
+
+// First stage: what the last one has drawn until then. It sends the tokens of all slots after every
+// step, since they are a few KiB.
+void Executor::receive_tokens(std::int64_t last_step) {
+  for (; !unfed_steps_.empty() && unfed_steps_.front() <= last_step; unfed_steps_.pop_front()) {
+    grid_.pipeline().recv(latest_tokens_, grid_.shape().pipeline - 1, stream_.stream());
+  }
+}
+
+void Executor::finish() {
+  receive_tokens(std::numeric_limits<std::int64_t>::max());
+  synchronize(stream_.stream());
 }
 
 void Executor::run_step(const BatchPlan& plan, std::optional<GraphSize> size, Stream stream) {
@@ -166,6 +185,7 @@ std::int64_t Executor::warm_up(const KvCacheShape& cache) {
       ++recorded;
     }
   }
+  finish();
   trace_ = trace;
   waited_seconds_ = 0;
   if (recorded == 0) return 0;

@@ -2,14 +2,16 @@
 // stage before and to the stage after, tokens on the last stage. Stages derive each other's shapes
 // from the plan, which is the same on all of them, so activations travel with no metadata.
 //
-// On a GPU launch() returns while the step runs. Tokens that the host has not seen yet are fed from
-// the step before on the device, and a step that only decodes is replayed as one graph, recorded
-// when its padded size comes up for the first time. Only the first such step of all runs as plain
-// ops: what libraries and kernels set up when they are first called cannot be recorded. Where more
-// sequences draw than the logits' workspace has rows for, the graph ends with the layers.
+// On a GPU launch() returns while the step runs. Tokens that the host has not seen yet are fed to a
+// later step on the device, by way of the last stage where there are several, and a step that only
+// decodes is replayed as one graph, recorded when its padded size comes up for the first time. Only
+// the first such step of all runs as plain ops: what libraries and kernels set up when they are
+// first called cannot be recorded. Where more sequences draw than the logits' workspace has rows
+// for, the graph ends with the layers.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <vector>
@@ -33,6 +35,7 @@ struct ExecutorParameters {
   std::vector<std::int32_t> eos_token_ids;
   DType activation_dtype = DType::f32;
   Device device;
+  bool feeds_stages = false;   // in a pipeline: the last stage hands its tokens to the first
   StepTrace* trace = nullptr;  // told of every step; may be null
 };
 
@@ -58,6 +61,10 @@ class Executor {
   // the next step at hand; 0 on the CPU.
   static std::int32_t steps_ahead(Device device) { return device.is_cuda() ? 1 : 0; }
 
+  // To be called when no more steps are launched, once all results are known: takes what other
+  // stages have sent for further ones.
+  void finish();
+
   // Last stage: true when the step was launched and not collected.
   bool has(std::int64_t step) const { return drawn_of(step).step == step; }
 
@@ -77,6 +84,7 @@ class Executor {
     Event done;
   };
 
+  void receive_tokens(std::int64_t last_step);
   std::optional<GraphSize> graph_size(const BatchPlan& plan) const;
   void run_step(const BatchPlan& plan, std::optional<GraphSize> size, Stream stream);
   void run_graph(GraphSize size, Stream stream);
@@ -98,7 +106,9 @@ class Executor {
   std::int64_t rows_per_pass_;
   std::optional<KvCache> cache_;
   DeviceBatch batch_;
-  Tensor latest_tokens_;  // [sequence slots] i32
+  Tensor latest_tokens_;  // [sequence slots] i32, on the first stage and the last
+  bool feeds_stages_;
+  std::deque<std::int64_t> unfed_steps_;  // first stage: whose tokens it has not received
   Transformer transformer_;
   std::optional<Sampler> sampler_;  // last stage
   std::vector<Drawn> drawn_;        // last stage: of step n at n % size

@@ -33,16 +33,21 @@ bool stop_is_requested(const ReplicaParameters& parameters) {
   return parameters.stop != nullptr && parameters.stop->is_made();
 }
 
-// A step's result is back at the first stage when the pipeline has moved all other stages on by
-// one; a device that is kept one step ahead of the host adds one.
-std::int32_t lag_of(const Grid& grid, Device device) {
-  return grid.shape().pipeline - 1 + Executor::steps_ahead(device);
+// Whether tokens that the host has not seen go from the last stage to the first on the device: then
+// as many micro-batches as stages keep all of them busy. A last stage that had to wait until the
+// first comes for its tokens would not take the activations that the first waits to be rid of.
+bool feeds_tokens(const Grid& grid, Device device) {
+  if (Executor::steps_ahead(device) == 0) return false;
+  if (grid.shape().pipeline == 1) return true;
+  return grid.replica().all_reduce_min(grid.pipeline().buffers_messages() ? 1 : 0) == 1;
 }
 
-// A single stage feeds its own tokens back on the device; the stages of a pipeline have other
-// sequences to run until a token has come around.
-std::int32_t lookahead_of(const Grid& grid, Device device) {
-  return grid.shape().pipeline == 1 ? Executor::steps_ahead(device) : 0;
+// A step's result is back at the first stage when the pipeline has moved all other stages on by
+// one; a device that is kept one step ahead of the host adds one. Where the device feeds tokens the
+// host has the time of another round.
+std::int32_t lag_of(const Grid& grid, Device device, bool feeds) {
+  const std::int32_t stages = grid.shape().pipeline;
+  return feeds ? 2 * stages - 1 : stages - 1 + Executor::steps_ahead(device);
 }
 
 // A step with prompts is not replayed, and enqueueing it takes a GPU's host some milliseconds: it
@@ -56,21 +61,22 @@ std::int32_t prompt_chunk(const ModelSpec& spec, const Grid& grid, const Replica
 }
 
 SchedulerConfig scheduler_config(const ModelSpec& spec, const Grid& grid,
-                                 const ReplicaParameters& p, std::int64_t blocks) {
+                                 const ReplicaParameters& p, bool feeds, std::int64_t blocks) {
   return {.max_num_batched_tokens = p.max_num_batched_tokens,
           .max_num_seqs = p.max_num_seqs,
           .max_model_len = p.max_model_len,
           .block_size = p.block_size,
           .num_blocks = static_cast<std::int32_t>(blocks),
-          .lag = lag_of(grid, p.device),
-          .lookahead = lookahead_of(grid, p.device),
+          .lag = lag_of(grid, p.device, feeds),
+          .lookahead = feeds ? 1 : 0,
           .forecast = p.forecast,
           .prompt_chunk = prompt_chunk(spec, grid, p),
           .shares_requests = grid.shape().data > 1,
           .eos_token_ids = spec.eos_token_ids};
 }
 
-ExecutorParameters executor_parameters(const ModelSpec& spec, const ReplicaParameters& p) {
+ExecutorParameters executor_parameters(const ModelSpec& spec, const ReplicaParameters& p,
+                                       bool feeds) {
   return {.limits = {.tokens = p.max_num_batched_tokens,
                      .sequences = p.max_num_seqs,
                      .blocks_per_sequence = (p.max_model_len + p.block_size - 1) / p.block_size,
@@ -79,6 +85,7 @@ ExecutorParameters executor_parameters(const ModelSpec& spec, const ReplicaParam
           .eos_token_ids = spec.eos_token_ids,
           .activation_dtype = p.activation_dtype,
           .device = p.device,
+          .feeds_stages = feeds,
           .trace = p.trace};
 }
 
@@ -124,16 +131,18 @@ Replica::Replica(const ModelSpec& spec, const RankSlices& slices, const RankWeig
                  const Grid& grid, ReplicaParameters parameters)
     : grid_(grid),
       parameters_(std::move(parameters)),
+      feeds_tokens_(feeds_tokens(grid, parameters_.device)),
       executor_(agree(grid.replica(),
                       [&] {
-                        return std::make_unique<Executor>(spec, slices, weights, grid,
-                                                          executor_parameters(spec, parameters_));
+                        return std::make_unique<Executor>(
+                            spec, slices, weights, grid,
+                            executor_parameters(spec, parameters_, feeds_tokens_));
                       })),
       memory_(
           agree(grid.replica(),
                 [&] { return measure_memory(spec, slices, weights, parameters_, *executor_); })),
-      scheduler_(
-          scheduler_config(spec, grid, parameters_, agreed_blocks(grid, parameters_, memory_))),
+      scheduler_(scheduler_config(spec, grid, parameters_, feeds_tokens_,
+                                  agreed_blocks(grid, parameters_, memory_))),
       results_(static_cast<std::size_t>(scheduler_.config().lag) + 1) {
   agree(grid.replica(), [&] {
     executor_->make_cache({.blocks = scheduler_.config().num_blocks,
@@ -180,6 +189,7 @@ void Replica::run() {
     }
     report_step();
   }
+  executor_->finish();
   sends_.clear();
   mark_step(-1);
 }

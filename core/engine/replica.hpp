@@ -115,6 +115,7 @@ class Replica {
 
   const Grid& grid_;
   ReplicaParameters parameters_;
+  bool feeds_tokens_;  // the device does, before the host knows them
   std::unique_ptr<Executor> executor_;
   ReplicaMemory memory_;
   Scheduler scheduler_;

@@ -28,37 +28,59 @@ SchedulerConfig paced_config(std::int32_t chunk, std::int32_t max_num_seqs,
   return c;
 }
 
-// Sequences as long as each other: begun together they would end together.
+struct CacheUse {
+  double mean = 0;
+  std::int64_t steps = 0;
+};
+
+// Of 2,000 sequences as long as each other: begun together they would end together.
+CacheUse use_of_cache(const SchedulerConfig& c) {
+  Driver driver(c);
+  const auto request = prompt(200, 200);
+  request->sampling.ignore_eos = true;
+  std::vector<std::shared_ptr<const Request>> prompts(2000, request);
+  CacheUse use;
+  double sum = 0;
+  for (; use.steps == 0 || !driver.scheduler.idle(); ++use.steps) {
+    driver.step(use.steps == 0 ? prompts : decltype(prompts)(), {}, use.steps == 0);
+    sum += driver.scheduler.blocks_in_use();
+  }
+  EXPECT_EQ(driver.ended.size(), prompts.size());
+  EXPECT_EQ(driver.scheduler.num_preemptions(), 0);
+  use.mean = sum / static_cast<double>(use.steps) / c.num_blocks;
+  return use;
+}
+
 TEST(PromptPace, ACacheThatLimitsStaysFull) {
-  struct Use {
-    double mean = 0;
-    std::int64_t steps = 0;
-  };
   const auto use = [](std::int32_t chunk, std::int32_t max_num_seqs) {
-    const SchedulerConfig c = paced_config(chunk, max_num_seqs, 4000);
-    Driver driver(c);
-    const auto request = prompt(200, 200);
-    request->sampling.ignore_eos = true;
-    std::vector<std::shared_ptr<const Request>> prompts(2000, request);
-    Use result;
-    double sum = 0;
-    for (; result.steps == 0 || !driver.scheduler.idle(); ++result.steps) {
-      driver.step(result.steps == 0 ? prompts : decltype(prompts)(), {}, result.steps == 0);
-      sum += driver.scheduler.blocks_in_use();
-    }
-    EXPECT_EQ(driver.ended.size(), prompts.size());
-    EXPECT_EQ(driver.scheduler.num_preemptions(), 0);
-    result.mean = sum / static_cast<double>(result.steps) / c.num_blocks;
-    return result;
+    return use_of_cache(paced_config(chunk, max_num_seqs, 4000));
   };
-  const Use at_once = use(0, 512);
-  const Use paced = use(64, 512);
+  const CacheUse at_once = use(0, 512);
+  const CacheUse paced = use(64, 512);
   EXPECT_LT(at_once.mean, 0.8);
   EXPECT_GT(paced.mean, 0.85);
   EXPECT_LT(static_cast<double>(paced.steps), 0.9 * static_cast<double>(at_once.steps));
   // It holds 202 of all ages, and 153 at their ends.
   const auto steps = [&](std::int32_t chunk) { return static_cast<double>(use(chunk, 180).steps); };
   EXPECT_LT(steps(64), 0.95 * steps(0));
+}
+
+// In a pipeline as well, of GPUs (lookahead 1) or of hosts' GPUs that cannot feed each other.
+TEST(PromptPace, ACacheThatLimitsAPipelineStaysFull) {
+  for (const std::int32_t lookahead : {0, 1}) {
+    const auto use = [&](std::int32_t chunk) {
+      SchedulerConfig c = paced_config(chunk, 512, 4000);
+      c.lag = lookahead == 0 ? 2 : 3;
+      c.lookahead = lookahead;
+      return use_of_cache(c);
+    };
+    const CacheUse at_once = use(0);
+    const CacheUse paced = use(64);
+    EXPECT_LT(at_once.mean, 0.8) << "lookahead " << lookahead;
+    EXPECT_GT(paced.mean, 0.85) << "lookahead " << lookahead;
+    EXPECT_LT(static_cast<double>(paced.steps), 0.9 * static_cast<double>(at_once.steps))
+        << "lookahead " << lookahead;
+  }
 }
 
 // Those that begin in a crowd end in one, and leave the cache empty, where it is known when they

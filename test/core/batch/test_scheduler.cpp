@@ -142,6 +142,42 @@ TEST(Scheduler, WithLookaheadTheDeviceFeedsItsOwnTokens) {
   EXPECT_THAT(driver.step().positions, ElementsAre(3));
 }
 
+// Two stages: a token is drawn by the second while the first runs the other micro-batch.
+TEST(Scheduler, TheStagesOfAPipelineFeedTokensOneRoundLater) {
+  SchedulerConfig c = config();
+  c.lag = 3;
+  c.lookahead = 1;
+  Driver driver(c);
+  EXPECT_THAT(driver.step({prompt(2)}).token_sources, ElementsAre(-1, -1));
+  for (std::int32_t position = 2; position < 8; ++position) {
+    EXPECT_TRUE(driver.step().empty()) << "its token is on the way";
+    const BatchPlan& plan = driver.step();
+    EXPECT_THAT(plan.positions, ElementsAre(position));
+    EXPECT_THAT(plan.token_sources, ElementsAre(plan.sequence_slots[0]));
+  }
+}
+
+// Else one micro-batch would have all that run, and the stages take turns.
+TEST(Scheduler, MicroBatchesAreEvenWhereTheCacheHasNoRoomForAll) {
+  for (const std::int32_t lookahead : {0, 1}) {
+    SchedulerConfig c = config();
+    c.lag = lookahead == 0 ? 1 : 3;
+    c.lookahead = lookahead;
+    c.max_num_seqs = 16;
+    c.num_blocks = 8 * 8;  // of 8 sequences
+    Driver driver(c);
+    std::vector<std::shared_ptr<const Request>> prompts(16, prompt(2, 28));
+    for (int step = 0; step < 20; ++step) {
+      const BatchPlan& plan = driver.step(step == 0 ? prompts : decltype(prompts)());
+      if (step < 8) continue;  // prompts run and make way for each other
+      const int running = driver.scheduler.num_running();
+      ASSERT_GT(driver.scheduler.num_waiting(), 4);
+      EXPECT_NEAR(plan.num_sequences(), running / 2.0, 0.5)
+          << "lookahead " << lookahead << ", step " << step << ", " << running << " run";
+    }
+  }
+}
+
 TEST(Scheduler, PenaltiesWaitForTheTokensTheyCount) {
   SchedulerConfig c = config();
   c.lag = 1;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <map>
 #include <random>
@@ -119,6 +120,11 @@ class ShadowExecutor {
   // Runs the plan and returns what it draws. `by_slot` names the sequence in each sequence slot.
   StepResult run(const BatchPlan& plan, const std::vector<const Sequence*>& by_slot) {
     StepResult result{.step = plan.step, .tokens = {}, .logprobs = {}};
+    const std::int64_t micro_batches = (config_.lag + 1) / (config_.lookahead + 1);
+    for (; !drawn_.empty() && drawn_.front().step + micro_batches <= plan.step;
+         drawn_.pop_front()) {
+      latest_[static_cast<std::size_t>(drawn_.front().slot)] = drawn_.front().token;
+    }
     EXPECT_LE(plan.num_tokens(), config_.max_num_batched_tokens);
     EXPECT_LE(plan.num_sequences(), config_.max_num_seqs);
     for (std::int32_t s = 0; s < plan.num_sequences(); ++s) {
@@ -131,7 +137,7 @@ class ShadowExecutor {
       const auto row = static_cast<std::size_t>(plan.logits_rows[r]);
       EXPECT_EQ(plan.positions[row] + 1 - sample.sequence->prompt_length(), sample.output_index);
       const std::int32_t token = drawn_token(*sample.sequence, sample.output_index);
-      latest_[static_cast<std::size_t>(sample.sequence->slot)] = token;
+      drawn_.push_back({plan.step, sample.sequence->slot, token});
       result.tokens.push_back(token);
     }
     return result;
@@ -189,7 +195,13 @@ class ShadowExecutor {
   SchedulerConfig config_;
   std::vector<Cell> cells_;
   std::vector<BlockUser> block_users_;
-  std::vector<std::int32_t> latest_;
+  struct Drawn {
+    std::int64_t step;
+    std::int32_t slot;
+    std::int32_t token;
+  };
+  std::vector<std::int32_t> latest_;  // by slot, where the model begins
+  std::deque<Drawn> drawn_;           // on the way there: while every micro-batch has a step
 };
 
 bool equal_plans(const BatchPlan& a, const BatchPlan& b) {
@@ -379,7 +391,7 @@ TEST_P(SchedulerProperties, HoldFor10000RandomWorkloads) {
 
 INSTANTIATE_TEST_SUITE_P(Lags, SchedulerProperties,
                          testing::Values(Lag{0, 0}, Lag{1, 0}, Lag{2, 0}, Lag{3, 0}, Lag{4, 0},
-                                         Lag{1, 1}, Lag{2, 1}),
+                                         Lag{1, 1}, Lag{2, 1}, Lag{3, 1}, Lag{7, 1}),
                          [](const auto& lag) {
                            return "Lag" + std::to_string(lag.param.lag) + "Lookahead" +
                                   std::to_string(lag.param.lookahead);
