@@ -2,8 +2,8 @@
 // least time that this machine's ceilings allow (roofline.hpp).
 //
 //   bench_throughput --model SHAPE_OR_CHECKPOINT [--workload 1000/1000x3000]... [--workload
-//     lognormal:220/200x1000] [--decode-batches 1,16,64,256] [--time-limit SECONDS] [--csv FILE]
-//     [flags of millrace]
+//     lognormal:220/200x1000] [--decode-batches 1,16,64,256] [--time-limit SECONDS]
+//     [--steady-from SECONDS] [--csv FILE] [flags of millrace]
 //
 // A SHAPE is a folder with a config.json, as in shapes/. Also under mpirun, with millrace's grid
 // flags.
@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 
 #include "bench/throughput/run.hpp"
 #include "comm/agree.hpp"
@@ -30,8 +31,9 @@ struct Options {
   RunConfig config;
   std::vector<Workload> workloads;
   std::vector<int> decode_batches;
-  int context = 0;     // of these
-  int time_limit = 0;  // of a workload, seconds; 0: none
+  int context = 0;                 // of these
+  int time_limit = 0;              // of a workload, seconds; 0: none
+  std::optional<int> steady_from;  // seconds
   std::string csv;
 };
 
@@ -52,6 +54,13 @@ std::vector<Flag> flags_of(Options& options) {
        "End each workload after so long, and report what was run until then; 0: never.",
        [&](const FlagValue& value) {
          options.time_limit = static_cast<int>(value.integer(0, 1 << 24));
+       }},
+      {group, "steady-from", "", Flag::Kind::value, "SECONDS", "",
+       "Also say how fast the steps were that began so late, up to the last prompts' step: for "
+       "runs "
+       "too short for their start and end not to count.",
+       [&](const FlagValue& value) {
+         options.steady_from = static_cast<int>(value.integer(0, 1 << 24));
        }},
       {group, "csv", "", Flag::Kind::value, "FILE", "", "Append a line per workload to this file.",
        [&](const FlagValue& value) { options.csv = value.text(); }}};
@@ -118,6 +127,39 @@ double busy_fraction(const WorkloadRun& run) {
   return busy / std::max(busy + idle, 1e-9);
 }
 
+// The steps from `from` seconds on, to the last one with prompts, beside an ideal schedule of the
+// whole workload: how a long run would go on.
+void print_steady(const WorkloadRun& run, const Engine& engine, double from) {
+  double now = 0, begin = 0, end = 0, roofline = 0, roofline_until = 0;
+  std::int64_t count = 0, tokens = 0, samples = 0, tokens_until = 0, samples_until = 0, until = 0;
+  for (const StepRecord& step : run.steps) {
+    now += step.idle_seconds + step.busy_seconds;
+    if (now < from) {
+      begin = end = now;
+      continue;
+    }
+    ++count;
+    tokens += step.tokens;
+    samples += step.samples;
+    roofline += roofline_seconds(step, engine.cost, engine.replica);
+    if (step.tokens == step.decode_sequences) continue;
+    end = now;
+    until = count;
+    tokens_until = tokens;
+    samples_until = samples;
+    roofline_until = roofline;
+  }
+  const double seconds = end - begin;
+  if (until == 0 || seconds <= 0) return print("  no steps with prompts so late");
+  const double rate = static_cast<double>(samples_until) / seconds;
+  print(fmt::format(
+      "  from {:.1f} to {:.1f} s, {} steps of {:.0f} tokens: {:.1f} output tokens/s, {:.1f} % of "
+      "what an ideal schedule gives ({:.1f}); {:.1f} % of the roofline over these steps",
+      begin, end, until, static_cast<double>(tokens_until) / static_cast<double>(until), rate,
+      100 * rate / run.ideal_tokens_per_second, run.ideal_tokens_per_second,
+      100 * roofline_until / seconds));
+}
+
 void report(const Options& options, const Engine& engine, const Workload& workload,
             const WorkloadRun& run) {
   const double rate = static_cast<double>(run.output_tokens) / run.seconds;
@@ -137,6 +179,7 @@ void report(const Options& options, const Engine& engine, const Workload& worklo
                   100 * busy_fraction(run), 100 * run.waited_seconds / run.seconds, run.preemptions,
                   run.cache_tokens));
   print_steps(run, engine);
+  if (options.steady_from) print_steady(run, engine, *options.steady_from);
   if (options.csv.empty() || !run.is_complete) return;
   const bool is_new = !std::ifstream(options.csv).good();
   std::ofstream csv(options.csv, std::ios::app);
@@ -230,6 +273,11 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
     config.model.max_model_len = longest;
   }
   const JobPlan plan = plan_job(world, config);
+  if (!options.decode_batches.empty() && plan.grid.shape.pipeline > 1) {
+    throw UserError(
+        "--decode-batches times steps of whole batches, and pipeline parallel size {} splits them",
+        plan.grid.shape.pipeline);
+  }
   Grid grid(world, plan.grid.shape);
   grid.bind(plan.device, config.engine.nvls, carried_sum_bytes(plan));
   // Before the weights, while there is room for what is measured.
@@ -239,21 +287,27 @@ int run(const Environment& environment, std::span<const std::string> arguments) 
   prepare_matmul_plans(grid.node(), rank.weights, plan.options, plan.device);
   const double held =
       static_cast<double>(grid.replica().all_reduce_sum(rank.weights.report.weight_bytes));
-  const double ranks = grid.replica().size();
+  // Ranks multiply and copy at the same time, and each card at its own speed.
+  const auto of_replica = [&](double rate) {
+    return 1e6 * static_cast<double>(
+                     grid.replica().all_reduce_sum(static_cast<std::int64_t>(1e-6 * rate)));
+  };
   const Engine engine{
       .grid = grid,
       .plan = plan,
       .rank = rank,
       .cost = cost_of(plan.model.spec, held, plan.options.dtype, plan.options.cache_dtype),
-      .replica = {ranks * ceilings.copy_bytes_per_second, ranks * ceilings.matmul_flops_per_second,
-                  ranks * ceilings.head_flops_per_second}};
+      .replica = {of_replica(ceilings.copy_bytes_per_second),
+                  of_replica(ceilings.matmul_flops_per_second),
+                  of_replica(ceilings.head_flops_per_second)}};
   if (world.rank() == 0) {
+    const double ranks = grid.replica().size();
     print(fmt::format(
         "{} on {} ({}), weights {}, KV cache {}; ceilings of a rank: copy {:.0f} GB/s, "
         "matmul {:.1f} TFLOP/s",
         config.model.model, to_string(plan.device), to_string(grid.shape()), weights_name(plan),
-        name(plan.options.cache_dtype), 1e-9 * ceilings.copy_bytes_per_second,
-        1e-12 * ceilings.matmul_flops_per_second));
+        name(plan.options.cache_dtype), 1e-9 * engine.replica.copy_bytes_per_second / ranks,
+        1e-12 * engine.replica.matmul_flops_per_second / ranks));
   }
   for (const int batch : options.decode_batches) report_decode(engine, batch, options);
   for (const Workload& workload : options.workloads) {

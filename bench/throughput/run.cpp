@@ -97,6 +97,9 @@ WorkloadRun run_workload(const Engine& engine, const Workload& workload, double 
     run.ideal_seconds = ideal_seconds(
         mine, {.max_num_seqs = options.max_num_seqs, .cache_tokens = run.cache_tokens}, engine.cost,
         engine.replica);
+    std::int64_t outputs = 0;
+    for (const Lengths& request : mine.requests) outputs += request.output;
+    run.ideal_tokens_per_second = static_cast<double>(outputs) / run.ideal_seconds;
   }
   return run;
 }

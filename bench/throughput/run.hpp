@@ -29,9 +29,10 @@ struct WorkloadRun {
   std::int64_t cache_tokens = 0;  // of one replica
   // Of replica 0, on its leader; elsewhere empty or 0.
   std::vector<StepRecord> steps;
-  double waited_seconds = 0;    // of `seconds`: the host, for the device or for other ranks
-  double roofline_seconds = 0;  // over these steps
-  double ideal_seconds = 0;     // over an ideal schedule of the replica's requests
+  double waited_seconds = 0;           // of `seconds`: the host, for the device or for other ranks
+  double roofline_seconds = 0;         // over these steps
+  double ideal_seconds = 0;            // over an ideal schedule of the replica's requests
+  double ideal_tokens_per_second = 0;  // that this gives: output tokens
 };
 
 // Collective over the grid. A run that is not done after `time_limit` seconds is ended; 0: never.
