@@ -267,6 +267,78 @@ TEST(EngineOnGpu, GivesWhatTheCpuGivesOfAModelQuantizedAtLoad) {
   EXPECT_LE(apart, 0.1);
 }
 
+// Every setting that a request may have, two of them together here and there.
+std::vector<Request> demanding(std::int32_t vocabulary) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 48; ++i) {
+    Request& request = requests.emplace_back();
+    request.index = i;
+    request.key.offset = 100 * i;
+    for (int t = 0; t < 5 + i % 23; ++t) {
+      request.prompt_tokens.push_back(3 + (t * 31 + i * 17) % (vocabulary - 3));
+    }
+    SamplingParams& sampling = request.sampling;
+    sampling.max_tokens = 24;
+    sampling.temperature = i % 6 == 5 ? 0 : 0.5F + 0.1F * static_cast<float>(i % 11);
+    if (i % 2 == 0) sampling.seed = 1000 + i;
+    if (i % 3 == 0) sampling.top_k = 1 + i;
+    if (i % 4 == 1) sampling.top_p = 0.6F;
+    if (i % 5 == 2) sampling.min_p = 0.05F;
+    if (i % 7 == 3) sampling.repetition_penalty = 1.3F;
+    if (i % 8 == 4) {
+      sampling.presence_penalty = 0.5F;
+      sampling.frequency_penalty = 0.3F;
+    }
+    if (i % 9 == 5) sampling.logit_bias = {{7, 3.5F}, {vocabulary - 1, -100}};
+    if (i % 10 == 6) {
+      sampling.min_tokens = 6;
+      sampling.stop_token_ids = {11, 12, 13};
+    }
+    sampling.ignore_eos = i % 2 == 1;
+    if (i % 4 == 3) sampling.logprobs = i % 21;
+    if (i % 16 == 8) sampling.n = 3;
+  }
+  return requests;
+}
+
+// Draws are exact on what the model gives, and float32 gives nearly the same on both.
+TEST(EngineOnGpu, DrawsTheCpusTokensWithEverySettingOnEveryGrid) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "skipped: no CUDA device";
+  if (!have_gpus_for(world().size())) GTEST_SKIP() << "skipped: fewer CUDA devices than ranks";
+  const FixtureReference reference("llama-tied-bias");
+  const ModelSpec spec = describe_model(find_model(reference.folder().string())).spec;
+  const std::vector<Request> requests = demanding(spec.vocab_size);
+  EngineOptions options{
+      .grid = {}, .max_num_seqs = 24, .block_size = 16, .seed = 5, .dtype = DType::f32};
+  const EngineRun on_cpu = run_engine(Comm(), reference.folder(), options, requests);
+  options.device = gpu();
+  for (const GridShape& grid : reference.grids(world().size())) {
+    if (grid.data > 1) continue;
+    SCOPED_TRACE(to_string(grid));
+    options.grid = grid;
+    options.bound_grid = &Grids::of(grid);
+    const EngineRun on_gpu = run_engine(world(), reference.folder(), options, requests);
+    if (!on_gpu.is_leader) continue;
+    ASSERT_EQ(on_gpu.finished.size(), on_cpu.finished.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      SCOPED_TRACE("request " + std::to_string(i));
+      const auto& expected = on_cpu.finished[i].completions;
+      const auto& found = on_gpu.finished[i].completions;
+      ASSERT_EQ(found.size(), expected.size());
+      for (std::size_t n = 0; n < expected.size(); ++n) {
+        ASSERT_EQ(found[n].token_ids, expected[n].token_ids);
+        EXPECT_EQ(found[n].finish_reason, expected[n].finish_reason);
+        ASSERT_EQ(found[n].logprobs.size(), expected[n].logprobs.size());
+        for (std::size_t t = 0; t < expected[n].logprobs.size(); ++t) {
+          EXPECT_EQ(found[n].logprobs[t].rank, expected[n].logprobs[t].rank);
+          EXPECT_NEAR(found[n].logprobs[t].logprob, expected[n].logprobs[t].logprob, 1e-4);
+          EXPECT_EQ(found[n].logprobs[t].top.size(), expected[n].logprobs[t].top.size());
+        }
+      }
+    }
+  }
+}
+
 // Steps of so many rows that tensor ranks carry sums beside products, in halves, against one GPU,
 // where there are none.
 class LargeStepsOnGpu : public FixtureOnGpu {
