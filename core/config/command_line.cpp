@@ -1,15 +1,14 @@
-// Boost.ProgramOptions tokenizes the command line and the config file; every option is text to it,
-// so that conversion, ranges and messages are ours (flag_value.cpp).
+// Boost.ProgramOptions tokenizes the command line; every option is text to it, so that conversion,
+// ranges and messages are ours (flag_value.cpp).
 #include "core/config/command_line.hpp"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <boost/program_options.hpp>
-#include <filesystem>
-#include <fstream>
 #include <map>
 
+#include "core/config/config_file.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -95,23 +94,21 @@ std::vector<std::string> spell_out(std::span<const Flag> flags,
 
 using Values = std::map<std::string, std::vector<std::string>, std::less<>>;
 
-Values collect(const po::parsed_options& parsed, std::span<const Flag> flags,
-               std::string_view where) {
+Values collect(const po::parsed_options& parsed, std::span<const Flag> flags) {
   Values values;
   for (const po::option& option : parsed.options) {
     if (option.position_key >= 0 || option.string_key.empty()) {
       const std::string argument = option.value.empty() ? "" : option.value.front();
       if (argument.starts_with('-')) {  // "-model": Boost takes it for a value
         const std::string name = argument.substr(1, argument.find('=') - 1);
-        throw UserError("{}unknown flag -{}; {}", where, name, suggestion(flags, name));
+        throw UserError("unknown flag -{}; {}", name, suggestion(flags, name));
       }
-      throw UserError("{}unexpected argument '{}': every value follows its --flag", where,
-                      argument);
+      throw UserError("unexpected argument '{}': every value follows its --flag", argument);
     }
     const Flag* flag = find_flag(flags, option.string_key);
     auto& given = values[option.string_key];
     if (flag != nullptr && flag->kind != Flag::Kind::repeated && !given.empty()) {
-      throw UserError("{}--{} is given twice", where, option.string_key);
+      throw UserError("--{} is given twice", option.string_key);
     }
     if (option.value.empty()) {
       given.emplace_back();  // --help and --version
@@ -124,33 +121,38 @@ Values collect(const po::parsed_options& parsed, std::span<const Flag> flags,
 
 // Runs a Boost parser and turns its exceptions into one-line UserErrors.
 template <typename Parse>
-Values parse_with_boost(Parse parse, std::span<const Flag> flags, const std::string& where) {
+Values parse_with_boost(Parse parse, std::span<const Flag> flags) {
   try {
-    return collect(parse(), flags, where);
+    return collect(parse(), flags);
   } catch (const po::unknown_option& error) {
     std::string name = error.get_option_name();
     name.erase(0, name.find_first_not_of('-'));
     name.resize(std::min(name.find('='), name.size()));
-    throw UserError("{}unknown flag --{}; {}", where, name, suggestion(flags, name));
+    throw UserError("unknown flag --{}; {}", name, suggestion(flags, name));
   } catch (const po::invalid_command_line_syntax& error) {
     const bool is_given_one = error.kind() == po::invalid_command_line_syntax::extra_parameter;
-    throw UserError("{}{} {}", where, error.get_option_name(),
+    throw UserError("{} {}", error.get_option_name(),
                     is_given_one ? "takes no value" : "needs a value");
-  } catch (const po::invalid_config_file_syntax& error) {
-    throw UserError("{}a line is `name = value`, not '{}'", where, error.tokens());
   } catch (const po::error& error) {
-    throw UserError("{}{}", where, error.what());
+    throw UserError("{}", error.what());
   }
 }
 
 Values read_file(std::span<const Flag> flags, const std::string& path) {
-  std::ifstream file(path);
-  std::error_code error;
-  if (!file || std::filesystem::is_directory(path, error)) {
-    throw UserError("--config: cannot open '{}'", path);
+  Values values;
+  for (ConfigLine& line : read_config_file(path)) {
+    const Flag* flag = find_flag(flags, line.name);
+    if (flag == nullptr) {
+      throw UserError("{}unknown flag --{}; {}", line.place, line.name,
+                      suggestion(flags, line.name));
+    }
+    auto& given = values[line.name];
+    if (flag->kind != Flag::Kind::repeated && !given.empty()) {
+      throw UserError("{}--{} is given twice", line.place, line.name);
+    }
+    given.push_back(std::move(line.value));
   }
-  return parse_with_boost([&] { return po::parse_config_file(file, describe(flags), false); },
-                          flags, path + ": ");
+  return values;
 }
 
 }  // namespace
@@ -169,7 +171,7 @@ Settings read_settings(std::span<const Flag> flags, std::span<const std::string>
             .style(style::allow_long | style::long_allow_next | style::long_allow_adjacent)
             .run();
       },
-      flags, "");
+      flags);
   settings.wants_help = command_line.contains("help");
   settings.wants_version = command_line.contains("version");
 

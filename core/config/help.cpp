@@ -62,7 +62,9 @@ std::string help_text(std::span<const Flag> flags, std::string_view usage, bool 
   }
   out += fmt::format("\n{}\n", "General");
   out += "  --config FILE                   ";
-  append_wrapped(out, "Read flags from FILE, one `name = value` a line, `#` starts a comment.");
+  append_wrapped(out,
+                 "Read flags from FILE, one `name = value` a line. ` #` starts a comment; text in "
+                 "double quotes is a JSON string.");
   out += "  --help, -h                      Print this text.\n";
   out += "  --version                       Print the version.\n";
   if (has_variables) {

@@ -180,15 +180,6 @@ TEST(RunConfig, UnknownFlagsSuggestTheNearest) {
   EXPECT_EQ(error_of({"--tp", "2"}),
             "unknown flag --tp; did you mean --tensor-parallel-size (-tp)?");
   EXPECT_EQ(error_of({"-seed=4"}), "unknown flag -seed; did you mean --seed?");
-  const TemporaryFile file("max-num-seq = 7\n");
-  EXPECT_EQ(error_of({"--config", file.path()}),
-            file.path() + ": unknown flag --max-num-seq; did you mean --max-num-seqs?");
-}
-
-TEST(RunConfig, AConfigLineWithoutAValueIsNamed) {
-  const TemporaryFile file("overwrite\n");
-  EXPECT_EQ(error_of({"--config", file.path()}),
-            file.path() + ": a line is `name = value`, not 'overwrite'");
 }
 
 TEST(RunConfig, FlagsAreNotGuessedFromTheirBeginning) {
@@ -202,6 +193,45 @@ TEST(RunConfig, MistakesOfTheCommandLineAreNamed) {
   EXPECT_EQ(error_of({"-q"}), "unknown flag -q; see --help");
   EXPECT_EQ(error_of({"--config", "/nonexistent/run.cfg"}),
             "--config: cannot open '/nonexistent/run.cfg'");
+}
+
+TEST(RunConfig, AConfigFileHoldsCommentsAndQuotedText) {
+  const TemporaryFile file(
+      "# all of it\n\n  \t\r\nseed = 7 # lucky\r\n\tmodel=/models/a#1\nstop = x y \t#\n"
+      "stop = \"###\" # hashes\nstop=\"\\n\"\nstop = \" \\\"#\"\noverwrite = yes\n"
+      "max-tokens = 5");
+  RunConfig names;
+  const Settings settings = read_settings(
+      run_flags(names), Strings{"--prompts=p.txt", "--output=o.h5", "--config", file.path()}, {});
+  const RunConfig config = make_run_config(settings.values);
+  EXPECT_EQ(config.sampling.seed, 7U);
+  EXPECT_EQ(config.model.model, "/models/a#1");
+  EXPECT_THAT(config.sampling.stop, ElementsAre("x y", "###", "\n", " \"#"));
+  EXPECT_TRUE(config.output.overwrite);
+  EXPECT_EQ(config.sampling.max_tokens, 5);
+}
+
+TEST(RunConfig, MistakesOfAConfigFileAreNamedWithTheirLine) {
+  const auto error_in = [](const std::string& line) {
+    const TemporaryFile file("\n" + line + "\n");
+    const std::string error = error_of({"--config", file.path()});
+    const std::string place = file.path() + ", line 2: ";
+    EXPECT_THAT(error, ::testing::StartsWith(place)) << line;
+    return error.substr(std::min(place.size(), error.size()));
+  };
+  EXPECT_EQ(error_in("max_num_seqs = 3"),
+            "unknown flag --max_num_seqs; did you mean --max-num-seqs?");
+  EXPECT_EQ(error_in("overwrite"), "a line is `name = value`, not 'overwrite'");
+  EXPECT_EQ(error_in("[engine]"), "a line is `name = value`, not '[engine]'");
+  EXPECT_EQ(error_in("--seed = 3"), "a line is `name = value`, not '--seed = 3'");
+  EXPECT_EQ(error_in("= 3"), "a line is `name = value`, not '= 3'");
+  EXPECT_EQ(error_in("stop # = 3"), "a line is `name = value`, not 'stop # = 3'");
+  EXPECT_EQ(error_in("stop = ### "), "stop has no value; text with a `#` stands in double quotes");
+  for (const std::string text : {"\"a", "\"a\" b", "\"\\x\"", "\"a\\\"", "\""}) {
+    EXPECT_EQ(error_in("stop = " + text), "text in double quotes is a JSON string, not " + text);
+  }
+  const TemporaryFile twice("seed = 3\nseed = 4\n");
+  EXPECT_EQ(error_of({"--config", twice.path()}), twice.path() + ", line 2: --seed is given twice");
 }
 
 TEST(RunConfig, RequiredFlagsAreNamedWhenMissing) {
