@@ -187,15 +187,6 @@ void Comm::recv(const TensorView& x, int peer, Stream stream) const {
   if (!x.empty()) transport(x, "recv").recv(x, peer, stream);
 }
 
-void Comm::send_recv(const TensorView& out, int to, const TensorView& in, int from,
-                     Stream stream) const {
-  check_peer("send_recv", to);
-  check_peer("send_recv", from);
-  if (out.empty() && in.empty()) return;
-  const WaitingIn mark("send_recv");
-  transport(out.empty() ? in : out, "send_recv").send_recv(out, to, in, from, stream);
-}
-
 void Comm::barrier() const {
   const WaitingIn mark("barrier");
   if (size_ > 1) host_->barrier();

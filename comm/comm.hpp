@@ -4,8 +4,10 @@
 // distributed.
 //
 // Collectives are called by all ranks of the communicator in the same order. One thread at a time
-// uses a Comm; different Comms may be used by different threads at once. Host memory goes over MPI,
-// CUDA memory over NCCL in the stream's order. A failing transport throws std::runtime_error.
+// uses a Comm; different Comms may be used by different threads at once. Host memory goes through
+// memory that the ranks of a host share, or over MPI; CUDA memory, in the stream's order, through
+// peers' mapped memory or over NCCL (comm/README.md has the table). A failing transport throws
+// std::runtime_error.
 #pragma once
 
 #include <cstdint>
@@ -80,9 +82,8 @@ class Comm {
 
   // Tensors. All views are contiguous; a view of no elements is a no-op.
   //
-  // x[i] = sum (max, min) over ranks of x[i]; f32, i32, i64. On the host f32 is summed in rank
-  // order,
-  // ((r0 + r1) + r2) + ..., so that the bits do not depend on sizes or timing.
+  // x[i] = sum (max, min) over ranks of x[i]; f32, i32, i64. On the host f32 is summed in the order
+  // of ranks, ((r0 + r1) + r2) + ..., so that the bits do not depend on sizes or timing.
   void all_reduce_sum(const TensorView& x, Stream stream) const;
   void all_reduce_max(const TensorView& x, Stream stream) const;
   void all_reduce_min(const TensorView& x, Stream stream) const;
@@ -103,8 +104,6 @@ class Comm {
   void send(const TensorView& x, int peer, Stream stream) const;
   SendHandle isend(const TensorView& x, int peer, Stream stream) const;
   void recv(const TensorView& x, int peer, Stream stream) const;
-  void send_recv(const TensorView& out, int to, const TensorView& in, int from,
-                 Stream stream) const;
 
   // Host objects.
   void barrier() const;

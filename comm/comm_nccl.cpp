@@ -120,7 +120,7 @@ class NcclTransport : public TensorTransport {
     const Tensor in(DType::f32, device, {1});
     fill_bytes(out->data(), 0, out->bytes(), stream.stream());
     all_reduce(out, ReduceOp::sum, stream.stream());
-    send_recv(out, (rank + 1) % size, in, (rank + size - 1) % size, stream.stream());
+    exchange(out, (rank + 1) % size, in, (rank + size - 1) % size, stream.stream());
     nccl_.wait("first exchange", stream.stream(), limit_seconds);
     nccl_.trust_others();
     routes_ = routes_in_nccl_log(NcclLog::instance().since(log_begin_));
@@ -239,31 +239,15 @@ class NcclTransport : public TensorTransport {
     });
   }
 
-  void send_recv(const TensorView& out, int to, const TensorView& in, int from,
-                 Stream stream) override {
-    const TensorView none;
-    const bool out_by_channel = channel_ && channel_->sends_to(to);
-    const bool in_by_channel = channel_ && channel_->receives_from(from);
-    if (channel_) {
-      channel_->send_receive(out_by_channel ? out : none, in_by_channel ? in : none, stream);
-    }
-    exchange(out_by_channel ? none : out, to, in_by_channel ? none : in, from, stream);
-  }
-
  private:
   // Both in one group: two ranks that send to each other would otherwise each wait for the other.
   void exchange(const TensorView& out, int to, const TensorView& in, int from, Stream stream) {
-    if (out.empty() && in.empty()) return;
-    nccl_.run("send_recv", [&](ncclComm_t comm) {
+    nccl_.run("first exchange", [&](ncclComm_t comm) {
       ncclGroupStart();
-      const ncclResult_t sent = out.empty()
-                                    ? ncclSuccess
-                                    : ncclSend(out.data(), count_of(out), data_type(out.dtype()),
-                                               to, comm, native(stream));
-      const ncclResult_t received = in.empty()
-                                        ? ncclSuccess
-                                        : ncclRecv(in.data(), count_of(in), data_type(in.dtype()),
-                                                   from, comm, native(stream));
+      const ncclResult_t sent =
+          ncclSend(out.data(), count_of(out), data_type(out.dtype()), to, comm, native(stream));
+      const ncclResult_t received =
+          ncclRecv(in.data(), count_of(in), data_type(in.dtype()), from, comm, native(stream));
       const ncclResult_t ended = ncclGroupEnd();
       if (sent != ncclSuccess && sent != ncclInProgress) return sent;
       if (received != ncclSuccess && received != ncclInProgress) return received;

@@ -29,16 +29,12 @@ class PeerChannel {
   // waits on the device for the receiver.
   void send(const TensorView& x, Stream stream);
   void receive(const TensorView& x, Stream stream);
-  // Both at once, so that ranks in a ring do not wait for each other.
-  void send_receive(const TensorView& out, const TensorView& in, Stream stream);
 
  private:
   int neighbour(int step) const {
     const Peers& peers = memory_->peers();
     return (peers.rank + peers.size + step) % peers.size;
   }
-  void send_piece(const TensorView& x, std::size_t piece, Stream stream);
-  void receive_piece(const TensorView& x, std::size_t piece, Stream stream);
 
   std::unique_ptr<PeerMemory> memory_;
   std::uint64_t sent_ = 0;  // pieces so far

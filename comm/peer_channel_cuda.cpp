@@ -24,30 +24,18 @@ std::size_t bytes_of(const TensorView& x, std::size_t piece) {
 std::size_t PeerChannel::bytes() { return channel_bytes(); }
 
 void PeerChannel::send(const TensorView& x, Stream stream) {
-  for (std::size_t piece = 0; piece < pieces_of(x); ++piece) send_piece(x, piece, stream);
-}
-
-void PeerChannel::receive(const TensorView& x, Stream stream) {
-  for (std::size_t piece = 0; piece < pieces_of(x); ++piece) receive_piece(x, piece, stream);
-}
-
-void PeerChannel::send_receive(const TensorView& out, const TensorView& in, Stream stream) {
-  const std::size_t pieces = std::max(pieces_of(out), pieces_of(in));
-  for (std::size_t piece = 0; piece < pieces; ++piece) {
-    if (piece < pieces_of(out)) send_piece(out, piece, stream);
-    if (piece < pieces_of(in)) receive_piece(in, piece, stream);
+  for (std::size_t piece = 0; piece < pieces_of(x); ++piece) {
+    send_channel_piece(begin_of(x, piece), bytes_of(x, piece), sent_ + 1, memory_->peers(), stream);
+    ++sent_;  // not of a piece that was refused
   }
 }
 
-void PeerChannel::send_piece(const TensorView& x, std::size_t piece, Stream stream) {
-  send_channel_piece(begin_of(x, piece), bytes_of(x, piece), sent_ + 1, memory_->peers(), stream);
-  ++sent_;  // not of a piece that was refused
-}
-
-void PeerChannel::receive_piece(const TensorView& x, std::size_t piece, Stream stream) {
-  receive_channel_piece(begin_of(x, piece), bytes_of(x, piece), received_ + 1, memory_->peers(),
-                        stream);
-  ++received_;
+void PeerChannel::receive(const TensorView& x, Stream stream) {
+  for (std::size_t piece = 0; piece < pieces_of(x); ++piece) {
+    receive_channel_piece(begin_of(x, piece), bytes_of(x, piece), received_ + 1, memory_->peers(),
+                          stream);
+    ++received_;
+  }
 }
 
 }  // namespace millrace::cuda

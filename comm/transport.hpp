@@ -98,13 +98,6 @@ class TensorTransport {
   // nullptr: the send is already done, or is ordered by the stream.
   virtual std::unique_ptr<PendingSend> isend(const TensorView& x, int peer, Stream stream) = 0;
   virtual void recv(const TensorView& x, int peer, Stream stream) = 0;
-  // Both at once, so that ranks may exchange in a ring; either view may have no elements.
-  virtual void send_recv(const TensorView& out, int to, const TensorView& in, int from,
-                         Stream stream) {
-    const std::unique_ptr<PendingSend> sent = out.empty() ? nullptr : isend(out, to, stream);
-    if (!in.empty()) recv(in, from, stream);
-    if (sent) sent->wait();
-  }
 };
 
 // The transport every communicator has: tensors in host memory, byte messages, and the making of
