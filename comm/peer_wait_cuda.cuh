@@ -10,8 +10,9 @@
 
 namespace millrace::cuda {
 
-// Longer than the watchdog lets a job stand still, so that the watchdog is the one to say so.
-constexpr unsigned long long peer_patience_nanoseconds = 900ULL * 1000 * 1000 * 1000;
+// A day: longer than --watchdog lets a job stand still, which is the one to say so, and than a job
+// is suspended for, while which this clock goes on.
+constexpr unsigned long long peer_patience_nanoseconds = 24ULL * 3600 * 1000 * 1000 * 1000;
 
 __device__ __forceinline__ void store_release(std::uint32_t* to, std::uint32_t value) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");

@@ -33,6 +33,7 @@ class GpuRanks : public ::testing::Test {
 
   void SetUp() override {
     if (have_gpus()) return;
+    if (cuda_device_count() == 0) GTEST_SKIP() << "skipped: no CUDA device";
     GTEST_SKIP() << "skipped: " << cuda_device_count() << " CUDA devices for " << ranks()
                  << " ranks";
   }

@@ -176,7 +176,11 @@ TEST(LoadTogether, PiecesComeFromAllRanksAndGoToTheirPlaces) {
 }
 
 TEST(LoadTogether, PiecesComeToTheirPlacesOnGpus) {
-  if (cuda_device_count() < world().size()) GTEST_SKIP() << "needs a CUDA device for each rank";
+  const int gpus = cuda_device_count();
+  if (gpus == 0) GTEST_SKIP() << "skipped: no CUDA device";
+  if (gpus < world().size()) {
+    GTEST_SKIP() << "skipped: " << gpus << " CUDA devices for " << world().size() << " ranks";
+  }
   expect_pieces_in_place(Device::cuda(world().rank()));
 }
 
