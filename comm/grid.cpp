@@ -1,8 +1,11 @@
 #include "comm/grid.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <stdexcept>
 
+#include "comm/agree.hpp"
 #include "kernels/base/error.hpp"
 
 namespace millrace {
@@ -87,10 +90,26 @@ Grid::Grid(const Comm& world, const GridShape& shape) : shape_(shape) {
   node_ = world_.split_by_host();
 }
 
+namespace {
+
+// What is said of a communicator counts its own ranks from 0: here is which they are.
+void bind_group(Comm& group, std::string_view name, const std::vector<int>& ranks, Device device,
+                const DeviceTraffic& traffic) {
+  try {
+    group.bind(device, traffic);
+  } catch (const UserError& error) {
+    if (dynamic_cast<const PeerError*>(&error) != nullptr) throw;
+    throw UserError("{} group of ranks {}: {}", name, fmt::join(ranks, ", "), error.what());
+  }
+}
+
+}  // namespace
+
 void Grid::bind(Device device, bool multicast, std::size_t carried_sum_bytes) {
-  tensor_.bind(device,
-               {.sums = true, .carried_sum_bytes = carried_sum_bytes, .multicast = multicast});
-  pipeline_.bind(device, {.messages = true, .multicast = multicast});
+  bind_group(tensor_, "tensor", tensor_ranks(coordinates_, shape_), device,
+             {.sums = true, .carried_sum_bytes = carried_sum_bytes, .multicast = multicast});
+  bind_group(pipeline_, "pipeline", pipeline_ranks(coordinates_, shape_), device,
+             {.messages = true, .multicast = multicast});
 }
 
 const Comm& Grid::leaders() const {

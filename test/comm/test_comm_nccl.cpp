@@ -9,6 +9,7 @@
 
 #include "comm/all_reduce_add_norm.hpp"
 #include "comm/comm_nccl.hpp"
+#include "comm/grid.hpp"
 #include "kernels/base/buffer.hpp"
 #include "kernels/base/error.hpp"
 #include "test/comm/gpu_ranks.hpp"
@@ -129,6 +130,19 @@ TEST(NcclArrival, NamesTheRanksThatDidNotCome) {
             ::testing::HasSubstr("rank " + missing + " of the " + std::to_string(comm.size()))));
   }
   comm.barrier();
+}
+
+// No machine has so many GPUs.
+TEST(NcclArrival, AGroupOfAGridIsNamedByItsRanksInTheWorld) {
+  const Environment environment;
+  const Comm& world = environment.world();
+  if (world.size() == 1) GTEST_SKIP() << "one rank needs no NCCL";
+  std::string ranks = "0";
+  for (int rank = 1; rank < world.size(); ++rank) ranks += ", " + std::to_string(rank);
+  const GridShape shape{1, world.size(), 1};
+  EXPECT_THAT([&] { Grid(world, shape).bind(Device::cuda(63)); },
+              ::testing::ThrowsMessage<UserError>(::testing::HasSubstr(
+                  "pipeline group of ranks " + ranks + ": NCCL does not start")));
 }
 
 // Nobody waits for the rank that has none, and all say what it was.
