@@ -85,8 +85,9 @@ class Audit {
     std::string what = "the spool does not hold one result per prompt:";
     if (gaps_ > 0) {
       what += fmt::format(
-          " {} bytes of the prompt file have none (in {} places, the first bytes {} to {})",
-          with_commas(missing_bytes_), with_commas(gaps_), first_gap_.begin, first_gap_.end);
+          " {} bytes of the prompt file have none (in {} place{}, the first bytes {} to {})",
+          with_commas(missing_bytes_), with_commas(gaps_), gaps_ == 1 ? "" : "s", first_gap_.begin,
+          first_gap_.end);
     }
     if (overlaps_ > 0) {
       what += fmt::format("{} {} results overlap others (the first at byte {})",

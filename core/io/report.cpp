@@ -98,6 +98,11 @@ std::vector<std::string> limit_lines(const KvCacheReport& kv_cache) {
   return lines;
 }
 
+std::string rate_text(double per_second) {
+  return per_second < 1000 ? fmt::format("{:.1f}", per_second)
+                           : with_commas(static_cast<std::int64_t>(per_second));
+}
+
 std::string with_commas(std::int64_t value) {
   std::string text = fmt::format("{}", value);
   const std::size_t first_digit = value < 0 ? 1 : 0;

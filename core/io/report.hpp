@@ -128,5 +128,7 @@ std::vector<std::string> limit_lines(const KvCacheReport& kv_cache);
 
 // 643232 -> "643,232".
 std::string with_commas(std::int64_t value);
+// "297.5", "13,839"
+std::string rate_text(double per_second);
 
 }  // namespace millrace

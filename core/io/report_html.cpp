@@ -273,9 +273,7 @@ std::string report_html(const Report& report, const Statistics& statistics) {
                : fmt::format("prompts, {} with an error", with_commas(statistics.errors)));
   if (seconds > 0) {
     const auto rate = [&](std::int64_t tokens) {
-      const double per_second = static_cast<double>(tokens) / seconds;
-      return per_second < 1000 ? fmt::format("{:.1f}", per_second)
-                               : with_commas(static_cast<std::int64_t>(per_second));
+      return rate_text(static_cast<double>(tokens) / seconds);
     };
     add_tile(html, rate(summary.output_tokens), "output tokens/s");
     add_tile(html, rate(summary.output_tokens + summary.prompt_tokens), "tokens/s with prompts");

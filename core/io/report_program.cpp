@@ -98,13 +98,20 @@ void check_question(const ReportConfig& config, bool has_file) {
   }
 }
 
+// Before anything is read or printed.
+void check_outputs(const ReportConfig& config) {
+  if (!config.html.empty() && !config.html.ends_with(".html")) {
+    throw UserError("{}: a page is named *.html", config.html);
+  }
+  if (!config.to_jsonl.empty() && result_format(config.to_jsonl) != ResultFormat::json_lines) {
+    throw UserError("{}: JSON Lines files are named *.jsonl", config.to_jsonl);
+  }
+  for (const std::string& path : {config.html, config.to_jsonl}) {
+    if (!path.empty() && !config.overwrite) refuse_existing(path);
+  }
+}
+
 void write_page(const std::string& path, bool overwrite, const std::string& html) {
-  if (!path.ends_with(".html")) {
-    throw UserError("{}: a page is named *.html", path);
-  }
-  if (!overwrite) {
-    refuse_existing(path);
-  }
   PartialFile partial(path, overwrite);
   PosixFile file = PosixFile::create(partial.path());
   file.write(std::as_bytes(std::span(html)));
@@ -182,6 +189,7 @@ int run_report(std::span<const std::string> given) {
   if (!config.merge.empty()) {
     return merge(config);
   }
+  check_outputs(config);
   const std::filesystem::path file = report_path(arguments[0]);
   const ResultReader reader(file);
   const Report report = reader.report();

@@ -204,11 +204,10 @@ std::string summary_text(const Report& report, const Statistics& statistics) {
     const auto rate = [&](std::int64_t tokens) {
       return static_cast<double>(tokens) / summary.run_seconds;
     };
-    add_line(
-        text,
-        "throughput    {:.1f} output tokens/s, {:.1f} tokens/s with prompts, {:.2f} requests/s",
-        rate(summary.output_tokens), rate(summary.output_tokens + summary.prompt_tokens),
-        rate(summary.requests));
+    add_line(text, "throughput    {} output tokens/s, {} tokens/s with prompts, {:.2f} requests/s",
+             rate_text(rate(summary.output_tokens)),
+             rate_text(rate(summary.output_tokens + summary.prompt_tokens)),
+             rate(summary.requests));
   }
   add_line(text, "requests      {}, {} with an error", with_commas(statistics.requests),
            with_commas(statistics.errors));

@@ -153,10 +153,10 @@ std::vector<std::string> summary_lines(const Report& report, double first_token_
       "{} request{} ({} failed), {} prompt tokens, {} output tokens in {:.2f} s",
       with_commas(summary.requests), summary.requests == 1 ? "" : "s", with_commas(summary.errors),
       with_commas(summary.prompt_tokens), with_commas(summary.output_tokens), summary.run_seconds));
-  std::string rates =
-      fmt::format("throughput: {:.1f} output tokens/s, {:.1f} tokens/s with prompts",
-                  static_cast<double>(summary.output_tokens) / seconds,
-                  static_cast<double>(summary.prompt_tokens + summary.output_tokens) / seconds);
+  std::string rates = fmt::format(
+      "throughput: {} output tokens/s, {} tokens/s with prompts",
+      rate_text(static_cast<double>(summary.output_tokens) / seconds),
+      rate_text(static_cast<double>(summary.prompt_tokens + summary.output_tokens) / seconds));
   if (first_token_seconds > 0) {
     rates += fmt::format("; first token {:.2f} s after start", first_token_seconds);
   }

@@ -114,7 +114,7 @@ TEST_F(Merge, AMissingLineIsNamed) {
   EXPECT_THAT(
       [&] { merge(); },
       ThrowsMessage<UserError>(HasSubstr(
-          "10 bytes of the prompt file have none (in 1 places, the first bytes 2000 to 2010)")));
+          "10 bytes of the prompt file have none (in 1 place, the first bytes 2000 to 2010)")));
 }
 
 TEST_F(Merge, MissingEndsAreNamed) {

@@ -60,6 +60,8 @@ TEST(Report, NumbersHaveCommas) {
   EXPECT_EQ(with_commas(1000), "1,000");
   EXPECT_EQ(with_commas(-1234567), "-1,234,567");
   EXPECT_EQ(with_commas(100000), "100,000");
+  EXPECT_EQ(rate_text(6.08), "6.1");
+  EXPECT_EQ(rate_text(13839.14), "13,839");
 }
 
 }  // namespace

@@ -155,6 +155,12 @@ TEST_F(JobReport, ProgramWritesWhatItIsAskedForAndNothingTwice) {
             std::vector<std::string>{path().string(), "--html", path().string(), "--overwrite"});
       },
       ThrowsMessage<UserError>(HasSubstr("a page is named *.html")));
+  // All that is asked for is looked at first.
+  const std::string other = (folder_ / "b.html").string();
+  EXPECT_THROW(
+      run_report(std::vector<std::string>{path().string(), "--html", other, "--to-jsonl", lines}),
+      UserError);
+  EXPECT_FALSE(std::filesystem::exists(other));
   EXPECT_EQ(run_report(std::vector<std::string>{path().string()}), 0);
   const auto error_of = [](const std::vector<std::string>& question) -> std::string {
     try {
