@@ -169,11 +169,14 @@ void paged_attention(const TensorView& out, const TensorView& q, const TensorVie
   const DType cache = k_cache.dtype();
   const bool aligned = rows_are_packed(q) && rows_are_packed(out) && rows_are_packed(k_cache) &&
                        rows_are_packed(v_cache);
-  const int decoded = args.decode_sequences;
-  args.prefill_beside = decoded > 0 && args.tokens > decoded;
-  if (decoded > 0 && !(aligned && decode_attention(args, dtype, cache, stream))) {
-    plain_attention(args, dtype, cache, 0, 0, decoded, stream);
+  args.prefill_beside = args.decode_sequences > 0 && args.tokens > args.decode_sequences;
+  if (args.decode_sequences > 0 && !(aligned && decode_attention(args, dtype, cache, stream))) {
+    // One query is a short prompt to the other kernels: blocks of less than 16 keys, and devices
+    // with little shared memory, have tensor cores too.
+    args.decode_sequences = 0;
+    args.prefill_beside = false;
   }
+  const int decoded = args.decode_sequences;
   if (args.tokens > decoded && !(aligned && (prefill_attention_sm90(args, dtype, cache, stream) ||
                                              prefill_attention(args, dtype, cache, stream)))) {
     plain_attention(args, dtype, cache, decoded, decoded, args.tokens, stream);

@@ -12,9 +12,9 @@ __global__ void __launch_bounds__(decode::threads, decode::blocks_per_sm)
 }
 
 template <typename T, typename Kv, int head_dim, int columns>
-void launch(const AttentionArgs& args, Stream stream) {
+bool launch(const AttentionArgs& args, Stream stream) {
   static_assert(std::size_t{counter_count} * decode::part_bytes<head_dim> <= scratch_bytes);
-  decode::launch<decode::Ring<T, Kv, head_dim, columns, decode::LaneCopies>>(
+  return decode::launch<decode::Ring<T, Kv, head_dim, columns, decode::LaneCopies>>(
       "decode_kernel", decode_kernel<T, Kv, head_dim, columns>, args, stream);
 }
 
@@ -25,20 +25,17 @@ bool decode_attention(const AttentionArgs& args, DType dtype, DType cache, Strea
   AttentionArgs decoded = args;
   decoded.sequences = args.decode_sequences;
   if (decode_attention_sm90(decoded, dtype, cache, stream)) return true;
-  bool found = false;
-  const bool known = with_tensor_core_types(dtype, cache, [&](auto element, auto cache_element) {
-    found = with_head_dim(args.head_dim, [&](auto size) {
+  bool launched = false;
+  with_tensor_core_types(dtype, cache, [&](auto element, auto cache_element) {
+    with_head_dim(args.head_dim, [&](auto size) {
       using T = decltype(element);
       using Kv = decltype(cache_element);
       constexpr int head_dim = decltype(size)::value;
-      if (args.group <= decode::column_heads) {
-        launch<T, Kv, head_dim, 1>(decoded, stream);
-      } else {
-        launch<T, Kv, head_dim, 2>(decoded, stream);
-      }
+      launched = args.group <= decode::column_heads ? launch<T, Kv, head_dim, 1>(decoded, stream)
+                                                    : launch<T, Kv, head_dim, 2>(decoded, stream);
     });
   });
-  return known && found;
+  return launched;
 }
 
 }  // namespace millrace::cuda

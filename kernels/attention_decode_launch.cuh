@@ -10,11 +10,24 @@
 
 namespace millrace::cuda::decode {
 
+// Whether a block can have so much: 227 KiB on Hopper, 163 on an A100, 99 on most others.
+template <typename Kernel>
+bool has_shared_memory(Kernel kernel, std::size_t bytes, Device device) {
+  int most = 0;
+  cuda_check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index),
+             "cudaDeviceGetAttribute");
+  cudaFuncAttributes attributes{};
+  cuda_check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+  return bytes + attributes.sharedSizeBytes <= static_cast<std::size_t>(most);
+}
+
+// 0 where a block cannot have the shared memory.
 template <typename Kernel>
 int blocks_of_device(Kernel kernel, std::size_t shared_bytes, Device device) {
   thread_local std::map<std::pair<Kernel, int>, int> known;
-  int& blocks = known[{kernel, device.index}];
-  if (blocks == 0) {
+  const auto [found, is_new] = known.try_emplace({kernel, device.index}, 0);
+  int& blocks = found->second;
+  if (is_new && has_shared_memory(kernel, shared_bytes, device)) {
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
                "cudaFuncSetAttribute");
@@ -27,15 +40,18 @@ int blocks_of_device(Kernel kernel, std::size_t shared_bytes, Device device) {
   return blocks;
 }
 
-// maps: what the kernel takes beside.
+// maps: what the kernel takes beside. False, having done nothing, where a block cannot have the
+// shared memory.
 template <typename Ring, typename Kernel, typename... Maps>
-void launch(const char* name, Kernel kernel, const AttentionArgs& args, Stream stream,
+bool launch(const char* name, Kernel kernel, const AttentionArgs& args, Stream stream,
             const Maps&... maps) {
   const auto shared_bytes = std::size_t{warps} * Ring::bytes;
   const int blocks = blocks_of_device(kernel, shared_bytes, stream.device);
+  if (blocks == 0) return false;
   const Parts parts{static_cast<float4*>(millrace::cuda::scratch(stream)), zeroed_counters(stream)};
   launch_early(name, kernel, {dim3(static_cast<unsigned>(blocks)), dim3(threads), shared_bytes},
                stream, args, parts, maps...);
+  return true;
 }
 
 }  // namespace millrace::cuda::decode

@@ -16,8 +16,8 @@ __global__ void __launch_bounds__(decode::threads, decode::blocks_per_sm)
 }
 
 template <typename T, typename Kv, int head_dim, int columns>
-void launch(const AttentionArgs& args, const decode::CacheMaps& maps, Stream stream) {
-  decode::launch<decode::Ring<T, Kv, head_dim, columns, decode::BoxCopies>>(
+bool launch(const AttentionArgs& args, const decode::CacheMaps& maps, Stream stream) {
+  return decode::launch<decode::Ring<T, Kv, head_dim, columns, decode::BoxCopies>>(
       "decode_sm90_kernel", decode_sm90_kernel<T, Kv, head_dim, columns>, args, stream, maps);
 }
 
@@ -35,12 +35,8 @@ bool decode_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, 
         return map_of_cache(args, data, cache, Rows::column_bytes, decode::tile_keys);
       };
       const decode::CacheMaps maps{map(args.k_cache), map(args.v_cache)};
-      if (args.group <= decode::column_heads) {
-        launch<T, Kv, head_dim, 1>(args, maps, stream);
-      } else {
-        launch<T, Kv, head_dim, 2>(args, maps, stream);
-      }
-      return true;
+      return args.group <= decode::column_heads ? launch<T, Kv, head_dim, 1>(args, maps, stream)
+                                                : launch<T, Kv, head_dim, 2>(args, maps, stream);
     } else {
       return false;
     }

@@ -267,22 +267,22 @@ TEST_F(AttentionOnGpu, ScoresOfAnySizeAreWeighed) {
 
 TEST_F(AttentionOnGpu, UnusedPlacesAndRowsBehindTheLastSequenceAreZeros) {
   for (const auto& [dtype, cache] : type_pairs) {
-    for (const std::int64_t head_dim : {64, 96}) {
+    for (const auto& [head_dim, block_size] : {std::pair{64, 16}, {96, 16}, {96, 8}, {128, 8}}) {
       expect_agreement(
-          {"all padded", {{1, 0}, {1, 0}}, params(4, 2, head_dim), dtype, cache, 16, 2});
+          {"all padded", {{1, 0}, {1, 0}}, params(4, 2, head_dim), dtype, cache, block_size, 2});
       expect_agreement({"padded decode",
                         {{1, 30}, {1, 0}, {1, 0}, {1, 77}, {1, 0}},
                         params(4, 2, head_dim),
                         dtype,
                         cache,
-                        16,
+                        block_size,
                         5});
       expect_agreement({"padded mixture",
                         {{1, 30}, {1, 0}, {20, 50}, {3, 0}},
                         params(4, 2, head_dim),
                         dtype,
                         cache,
-                        16,
+                        block_size,
                         2,
                         150});
       expect_agreement({"rows behind a decode batch",
@@ -290,7 +290,7 @@ TEST_F(AttentionOnGpu, UnusedPlacesAndRowsBehindTheLastSequenceAreZeros) {
                         params(4, 2, head_dim),
                         dtype,
                         cache,
-                        16,
+                        block_size,
                         2,
                         6});
     }
