@@ -1,4 +1,5 @@
-// Decode attention on every GPU since sm_80: chooses the kernel of a batch's types and head size.
+// Decode attention on GPUs since sm_80 that have the shared memory: chooses the kernel of a batch's
+// types and head size.
 #include "kernels/attention_decode_feed.cuh"
 #include "kernels/attention_decode_launch.cuh"
 
@@ -13,7 +14,6 @@ __global__ void __launch_bounds__(decode::threads, decode::blocks_per_sm)
 
 template <typename T, typename Kv, int head_dim, int columns>
 bool launch(const AttentionArgs& args, Stream stream) {
-  static_assert(std::size_t{counter_count} * decode::part_bytes<head_dim> <= scratch_bytes);
   return decode::launch<decode::Ring<T, Kv, head_dim, columns, decode::LaneCopies>>(
       "decode_kernel", decode_kernel<T, Kv, head_dim, columns>, args, stream);
 }
@@ -31,8 +31,9 @@ bool decode_attention(const AttentionArgs& args, DType dtype, DType cache, Strea
       using T = decltype(element);
       using Kv = decltype(cache_element);
       constexpr int head_dim = decltype(size)::value;
-      launched = args.group <= decode::column_heads ? launch<T, Kv, head_dim, 1>(decoded, stream)
-                                                    : launch<T, Kv, head_dim, 2>(decoded, stream);
+      launched = decode::with_columns(args.group, [&](auto columns) {
+        return launch<T, Kv, head_dim, decltype(columns)::value>(decoded, stream);
+      });
     });
   });
   return launched;

@@ -15,9 +15,8 @@ class LaneCopies {
  public:
   using Rows = TileRows<Kv, head_dim, false>;
   using Maps = NoMaps;
-  static constexpr int slot_bytes = 2 * Rows::bytes;  // keys, then values
 
-  // ring: the warp's, of slots * slot_bytes. barriers: for who waits on them.
+  // ring: the warp's, of slots * Rows::tile_bytes. barriers: 8 bytes a slot; not used here.
   __device__ LaneCopies(std::uint32_t ring, std::uint32_t barriers, const Maps& maps)
       : ring_(ring), read_once_(evict_first_policy()) {
     static_cast<void>(barriers);
@@ -35,7 +34,7 @@ class LaneCopies {
     const unsigned char* keys = static_cast<const unsigned char*>(args.k_cache) + from;
     const unsigned char* values = static_cast<const unsigned char*>(args.v_cache) + from;
     const int valid_keys = cursor.length - cursor.tile * tile_keys;
-    const std::uint32_t to = ring_ + static_cast<std::uint32_t>(slot * slot_bytes);
+    const std::uint32_t to = ring_ + static_cast<std::uint32_t>(slot * Rows::tile_bytes);
     constexpr int all_units = Rows::units * tile_keys;
 #pragma unroll
     for (int i = 0; i < all_units; i += warp_size) {
@@ -58,7 +57,7 @@ class LaneCopies {
     wait_copies<slots - 1>();
     __syncwarp();
   }
-  // Other copies of a load's time come before it.
+  // For copy_async() between load() and commit(), which is of that load's group.
   __device__ __forceinline__ void commit_others() {}
   __device__ __forceinline__ void wait_others() { wait_copies<slots - 1>(); }
 

@@ -23,12 +23,13 @@ struct TileInFlight {
 };
 
 // A warp's shared memory: tiles on their way, queries (those of a pair to come, or, where they find
-// no place in registers, the fragments of the pair at hand), and what the tiles are.
+// no place in registers, the fragments of the pair at hand), what the tiles are, and the barriers
+// on which they are waited for.
 template <typename T, typename Kv, int head_dim, int columns,
           template <typename, int, int> typename Copies>
 struct Ring {
-  using Rows = typename Copies<Kv, head_dim, 2>::Rows;
-  static constexpr int tile_bytes = 2 * Rows::bytes;  // keys, then values
+  using Rows = typename Copies<Kv, head_dim, 2>::Rows;  // the same for any number of slots
+  static constexpr int tile_bytes = Rows::tile_bytes;
   static constexpr bool queries_in_registers = head_dim / 16 * columns <= 16;
   static constexpr int rows_ahead = queries_in_registers ? 8 : 0;  // none of larger groups
   static constexpr int query_bytes = queries_in_registers
@@ -37,10 +38,17 @@ struct Ring {
   static constexpr int slot_bytes =
       tile_bytes + static_cast<int>(sizeof(TileInFlight) + sizeof(std::uint64_t));
   static constexpr int alignment = Rows::boxed ? 1024 : 16;  // of a swizzled tile
-  // Two blocks a multiprocessor, or one where three tiles a warp would not fit.
+  // Two blocks a multiprocessor, or one where three tiles a warp would not fit: on Hopper, and, for
+  // lane copies, on an A100 where that holds two.
   static constexpr int two_blocks = 112 << 10;
-  static constexpr int budget =
-      (slot_bytes * 3 + query_bytes + alignment) * warps <= two_blocks ? two_blocks : 200 << 10;
+  static constexpr int of_hopper = 216 << 10;
+  static constexpr int of_a100 = 160 << 10;
+  static constexpr bool fits(int tiles, int block_bytes) {
+    return (slot_bytes * tiles + query_bytes + alignment) * warps <= block_bytes;
+  }
+  static constexpr int budget = fits(3, two_blocks)                ? two_blocks
+                                : !Rows::boxed && fits(2, of_a100) ? of_a100
+                                                                   : of_hopper;
   static constexpr int slots_that_fit = (budget / warps - alignment - query_bytes) / slot_bytes;
   static constexpr int slots = slots_that_fit < 8 ? slots_that_fit : 8;
   static constexpr int queries_at = slots * tile_bytes;
@@ -49,31 +57,32 @@ struct Ring {
   static constexpr int bytes =
       (barriers_at + slots * static_cast<int>(sizeof(std::uint64_t)) + alignment - 1) / alignment *
       alignment;
-  static_assert(slots >= 2 && slots * tile_bytes >= part_bytes<head_dim>);
+  static constexpr int most_part_bytes = part_bytes<head_dim>;
+  static_assert(slots >= 2 && slots * tile_bytes >= most_part_bytes);
   using Feed = Copies<Kv, head_dim, slots>;
 };
 
-// Two elements of T as two operands.
+// Two elements of T as two operands. What is no number stays none.
 template <typename T, typename M>
 __device__ __forceinline__ std::uint32_t to_operands(std::uint32_t two) {
   if constexpr (std::is_same_v<T, M>) {
     return two;
   } else {
     constexpr float most = 65504.0F;
+    const auto clamped = [](float x) { return x > most ? most : x < -most ? -most : x; };
     const float2 values = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&two));
-    return pack_two<M>(fminf(fmaxf(values.x, -most), most), fminf(fmaxf(values.y, -most), most));
+    return pack_two<M>(clamped(values.x), clamped(values.y));
   }
 }
 
 // What a unit is of its sequence's row of q and of the output.
 struct Heads {
-  int kv_head, first, rows;
+  int first, rows;
 
   __device__ Heads(const AttentionArgs& args, int unit) {
     const int tiles = row_tiles(args);
     const int first_row = unit % tiles * tile_rows;
-    kv_head = unit / tiles;
-    first = kv_head * args.group + first_row;
+    first = unit / tiles * args.group + first_row;
     rows = min(args.group - first_row, tile_rows);
   }
 };
@@ -91,7 +100,7 @@ __device__ void clear_unused(const AttentionArgs& args) {
 }
 
 // Divides by the sums of exponents, and writes rows [rows, head_dim]. widened: dimensions lie as
-// TileRows says of fp8.
+// attention_decode_tile.cuh says of fp8.
 template <typename T, bool widened, int head_dim, int columns>
 __device__ __forceinline__ void store_output(T* out, const Accumulator<head_dim, columns>& own,
                                              int rows) {
@@ -134,13 +143,14 @@ __device__ __forceinline__ void store_output(T* out, const Accumulator<head_dim,
 template <int steps, int columns>
 using QueryFragments = std::uint32_t[steps][columns][2];
 
-// What a warp of the kernel does. columns: tiles of eight query heads. Copies: how tiles come.
+// What a warp of the kernel does. columns: tiles of eight query heads. Copies: how tiles come. It
+// is asked to load() into slots in turn, with commit() behind each turn, also one without a tile;
+// to wait() for them in the same order; and to clear_values() of a slot that was waited for.
 template <typename T, typename Kv, int head_dim, int columns,
           template <typename, int, int> typename Copies, typename Maps>
 __device__ __forceinline__ void decode(const AttentionArgs& args, const Parts& parts,
                                        const Maps& maps) {
   using M = Operand<T, Kv>;
-  using QueryRows = KvRows<M, Kv, head_dim>;
   using WarpRing = Ring<T, Kv, head_dim, columns, Copies>;
   using Rows = typename WarpRing::Rows;
   extern __shared__ __align__(1024) unsigned char shared[];
@@ -206,32 +216,36 @@ __device__ __forceinline__ void decode(const AttentionArgs& args, const Parts& p
   constexpr int steps = head_dim / 16;
   QueryFragments<WarpRing::queries_in_registers ? steps : 1, columns> queries;
   const auto take_queries = [&](const T* head, int rows) {
-    const T* upper = lane / 4 < rows ? head + lane / 4 * head_dim : nullptr;
-    const T* lower =
-        columns > 1 && lane / 4 + 8 < rows ? head + (lane / 4 + 8) * head_dim : nullptr;
+    // All loads first: the conversion would wait for each.
+    const auto load_pairs = [&](std::uint32_t(&pairs)[columns][2], int step) {
+#pragma unroll
+      for (int i = 0; i < 2 * columns; ++i) {
+        const int row = lane / 4 + i / 2 * column_heads;
+        const int dimension = step * 16 + Rows::query_offset(lane % 4, i % 2 == 1);
+        const auto* from =
+            reinterpret_cast<const std::uint32_t*>(head + row * head_dim + dimension);
+        pairs[i / 2][i % 2] = row < rows ? *from : 0U;
+      }
+    };
+    const auto convert = [](std::uint32_t(&pairs)[columns][2]) {
+#pragma unroll
+      for (int i = 0; i < 2 * columns; ++i) {
+        pairs[i / 2][i % 2] = to_operands<T, M>(pairs[i / 2][i % 2]);
+      }
+    };
     if constexpr (WarpRing::queries_in_registers) {
 #pragma unroll
-      for (int step = 0; step < steps; ++step) {
-        std::uint32_t four[4];
-        load_query_fragment<T, QueryRows>(four, upper, lower, step);
+      for (int step = 0; step < steps; ++step) load_pairs(queries[step], step);
 #pragma unroll
-        for (int t = 0; t < columns; ++t) {
-          queries[step][t][0] = four[t];
-          queries[step][t][1] = four[2 + t];
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < steps * columns * 2; ++i) {
-        std::uint32_t& two = queries[i / 2 / columns][i / 2 % columns][i % 2];
-        two = to_operands<T, M>(two);
-      }
+      for (int step = 0; step < steps; ++step) convert(queries[step]);
     } else {
+      static_assert(columns == 2);
 #pragma unroll 4
       for (int step = 0; step < steps; ++step) {
-        std::uint32_t four[4];
-        load_query_fragment<T, QueryRows>(four, upper, lower, step);
-        shared_queries[step * warp_size] = {to_operands<T, M>(four[0]), to_operands<T, M>(four[2]),
-                                            to_operands<T, M>(four[1]), to_operands<T, M>(four[3])};
+        std::uint32_t pairs[columns][2];
+        load_pairs(pairs, step);
+        convert(pairs);
+        shared_queries[step * warp_size] = {pairs[0][0], pairs[0][1], pairs[1][0], pairs[1][1]};
       }
     }
   };
@@ -273,7 +287,7 @@ __device__ __forceinline__ void decode(const AttentionArgs& args, const Parts& p
         } else {
           const uint4 four = shared_queries[step * warp_size];  // written by this very lane
           multiply_add<M>(scores[0], a, four.x, four.y);
-          if constexpr (columns > 1) multiply_add<M>(scores[1], a, four.z, four.w);
+          multiply_add<M>(scores[1], a, four.z, four.w);
         }
       });
       cap_scores(scores, args);
@@ -317,9 +331,10 @@ __device__ __forceinline__ void decode(const AttentionArgs& args, const Parts& p
     if (first.tile > pair_begin || end < pair_end) {
       const int first_share = split.share_of_tile(pair);
       const int last_share = split.share_of_tile(pair + (pair_end - pair_begin) - 1);
-      // A share that others go on from ends here, and so does a block of one share.
+      // Who adds parts has no tile on its way: its share ends within the pair. Where no block has
+      // two shares, the other warps' memory was never used.
       const Staging staging = split.shares <= static_cast<int>(gridDim.x)
-                                  ? Staging{shared, warps * WarpRing::bytes}
+                                  ? Staging{shared + WarpRing::bytes, (warps - 1) * WarpRing::bytes}
                                   : Staging{ring, WarpRing::slots * WarpRing::tile_bytes};
       add_later_parts(own, parts, first_share, share, last_share, heads.rows, staging);
       if (share > first_share) {

@@ -48,10 +48,18 @@ bool launch(const char* name, Kernel kernel, const AttentionArgs& args, Stream s
   const auto shared_bytes = std::size_t{warps} * Ring::bytes;
   const int blocks = blocks_of_device(kernel, shared_bytes, stream.device);
   if (blocks == 0) return false;
+  static_assert(std::size_t{counter_count} * Ring::most_part_bytes <= scratch_bytes);
   const Parts parts{static_cast<float4*>(millrace::cuda::scratch(stream)), zeroed_counters(stream)};
   launch_early(name, kernel, {dim3(static_cast<unsigned>(blocks)), dim3(threads), shared_bytes},
                stream, args, parts, maps...);
   return true;
+}
+
+// Calls body with the tiles of column_heads that a warp's queries take, as a constant.
+template <typename Body>
+bool with_columns(int group, Body&& body) {
+  return group <= column_heads ? body(std::integral_constant<int, 1>{})
+                               : body(std::integral_constant<int, 2>{});
 }
 
 }  // namespace millrace::cuda::decode

@@ -10,6 +10,7 @@
 
 #include "kernels/attention_cuda.cuh"
 #include "kernels/attention_decode_split.cuh"
+#include "kernels/base/cuda_mma.cuh"
 
 namespace millrace::cuda::decode {
 
@@ -39,7 +40,7 @@ struct Parts {
 template <int head_dim, int columns>
 struct Accumulator {
   static constexpr float slack = 8;        // so a probability is at most 256, which halves hold
-  static constexpr float lowest = -1e30F;  // below any exponent
+  static constexpr float lowest = -3e38F;  // below any exponent
 
   float sums[head_dim / 16][columns][4] = {};
   float base[columns][2];

@@ -35,8 +35,9 @@ bool decode_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, 
         return map_of_cache(args, data, cache, Rows::column_bytes, decode::tile_keys);
       };
       const decode::CacheMaps maps{map(args.k_cache), map(args.v_cache)};
-      return args.group <= decode::column_heads ? launch<T, Kv, head_dim, 1>(args, maps, stream)
-                                                : launch<T, Kv, head_dim, 2>(args, maps, stream);
+      return decode::with_columns(args.group, [&](auto columns) {
+        return launch<T, Kv, head_dim, decltype(columns)::value>(args, maps, stream);
+      });
     } else {
       return false;
     }

@@ -20,7 +20,6 @@ class BoxCopies {
  public:
   using Rows = TileRows<Kv, head_dim, true>;
   using Maps = CacheMaps;
-  static constexpr int slot_bytes = 2 * Rows::bytes;
   static constexpr int column_elements = Rows::column_bytes / static_cast<int>(sizeof(Kv));
 
   __device__ BoxCopies(std::uint32_t ring, std::uint32_t barriers, const Maps& maps)
@@ -35,8 +34,8 @@ class BoxCopies {
   __device__ __forceinline__ void load(const AttentionArgs& args, int slot, Cursor& cursor) {
     const Cursor::Place place = cursor.place(args);
     if (!elect_lane()) return;
-    const std::uint32_t to = ring_ + static_cast<std::uint32_t>(slot * slot_bytes);
-    barrier_expect(barrier(slot), slot_bytes);
+    const std::uint32_t to = ring_ + static_cast<std::uint32_t>(slot * Rows::tile_bytes);
+    barrier_expect(barrier(slot), Rows::tile_bytes);
 #pragma unroll
     for (int column = 0; column < Rows::columns; ++column) {
       const std::uint32_t at =
@@ -61,7 +60,7 @@ class BoxCopies {
   __device__ __forceinline__ void clear_values(int slot, int valid) {
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
     const std::uint32_t values =
-        ring_ + static_cast<std::uint32_t>(slot * slot_bytes + Rows::bytes);
+        ring_ + static_cast<std::uint32_t>(slot * Rows::tile_bytes + Rows::bytes);
     constexpr int units_of_column = Rows::column_bytes / 16;
 #pragma unroll 1
     for (int unit = lane; unit < (tile_keys - valid) * Rows::units; unit += warp_size) {

@@ -32,17 +32,6 @@ __device__ __forceinline__ int row_tiles(const AttentionArgs& args) {
   return (args.group + tile_rows - 1) / tile_rows;
 }
 
-// Inclusive sums over the lanes.
-__device__ __forceinline__ int sum_through(int value) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
-#pragma unroll
-  for (int step = 1; step < warp_size; step *= 2) {
-    const int before = __shfl_up_sync(0xffffffffU, value, step);
-    if (lane >= step) value += before;
-  }
-  return value;
-}
-
 // The list of all tiles.
 struct TileList {
   const int* before;   // shared, [threads]: a unit's tiles of sequences before thread t's
@@ -62,7 +51,7 @@ __device__ inline TileList count_tiles(const AttentionArgs& args, int* before) {
     const int sequence = thread * each + i;
     own += sequence < args.sequences ? tile_count(args, args.kv_lengths[sequence]) : 0;
   }
-  const int through = sum_through(own);
+  const int through = warp_sum_through(own);
   if (thread % warp_size == warp_size - 1) warp_totals[thread / warp_size] = through;
   __syncthreads();
   int total = 0;
@@ -78,9 +67,10 @@ __device__ inline TileList count_tiles(const AttentionArgs& args, int* before) {
   return {before, each, units, static_cast<std::int64_t>(total) * units};
 }
 
-// Share w holds tiles [first_tile(w), first_tile(w + 1)). Shares are dealt to blocks in order, the
-// last share to the first block: a warp only ever waits for later shares, which blocks before its
-// own have, and those run already.
+// Share w holds tiles [first_tile(w), first_tile(w + 1)). Shares are dealt in order, the last share
+// to the first block: a warp only ever waits for later shares, which warps before it in its block
+// or blocks before its own have. All blocks fit on the device at once
+// (attention_decode_launch.cuh), so those run too.
 struct Split {
   std::int64_t tiles;
   int shares;
@@ -130,7 +120,7 @@ class Cursor {
     int passed = list.before[low];
     for (know_lengths(args, low * list.sequences_each);; know_lengths(args, known_ + warp_size)) {
       const int count = tile_count(args, known_length_);
-      const int through = sum_through(count);
+      const int through = warp_sum_through(count);
       const unsigned holders = __ballot_sync(
           0xffffffffU, static_cast<std::int64_t>(passed + through) * units_ > position);
       if (holders != 0) {

@@ -26,6 +26,7 @@ struct TileRows {
   static constexpr int column_bytes = !boxed ? (units | 1) * 16 : row_bytes < 128 ? row_bytes : 128;
   static constexpr int columns = boxed ? row_bytes / column_bytes : 1;
   static constexpr int bytes = tile_keys * columns * column_bytes;  // keys, or values
+  static constexpr int tile_bytes = 2 * bytes;                      // keys, then values
   static_assert(!boxed || (columns * column_bytes == row_bytes && row_bytes % 64 == 0));
 
   // Where a unit of a key's row lies; `unit` is of the row's first column.
@@ -42,7 +43,12 @@ struct TileRows {
            static_cast<std::uint32_t>(column * tile_keys * column_bytes);
   }
 
-  // A lane's places in tiles, for keys() and values().
+  // Of the 16 dimensions of a step, which the pair at 2c (second = false) or 2c + 8 of a key is.
+  static __device__ __forceinline__ int query_offset(int c, bool second) {
+    return is_fp8 ? 4 * c + (second ? 2 : 0) : 2 * c + (second ? 8 : 0);
+  }
+
+  // A lane's places in tiles, for for_keys() and for_values().
   static __device__ __forceinline__ std::uint32_t key_place(int lane) {
     return place(lane % 16, lane / 16);
   }
@@ -51,7 +57,7 @@ struct TileRows {
   }
 };
 
-// Two fp8 pairs of a register as two registers of halves.
+// Two fp8 pairs of a register as two registers of halves; without a shift for the upper pair.
 __device__ __forceinline__ void widen(std::uint32_t four, std::uint32_t& low, std::uint32_t& high) {
 #if __CUDA_ARCH__ >= 890
   asm("{\n.reg .b16 lower, upper;\n"

@@ -4,7 +4,7 @@
 // arXiv:2307.08691.
 #include <algorithm>
 
-#include "kernels/attention_cuda.cuh"
+#include "kernels/attention_prefill_fragments.cuh"
 
 namespace millrace::cuda {
 namespace {

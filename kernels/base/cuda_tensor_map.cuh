@@ -1,4 +1,4 @@
-// Descriptions of matrices for the tensor copy engine.
+// Descriptions of tensors for the tensor copy engine.
 #pragma once
 
 #include <cuda.h>

@@ -61,6 +61,17 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+// Inclusive sums over the lanes.
+__device__ __forceinline__ int warp_sum_through(int value) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+#pragma unroll
+  for (int step = 1; step < warp_size; step *= 2) {
+    const int before = __shfl_up_sync(0xffffffffU, value, step);
+    if (lane >= step) value += before;
+  }
+  return value;
+}
+
 // The sum over the block, in every thread. `scratch` holds 32 floats; may be called again with it.
 __device__ __forceinline__ float block_sum(float value, float* scratch) {
   const int warps = (static_cast<int>(blockDim.x) + warp_size - 1) / warp_size;

@@ -111,17 +111,6 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
       : "memory");
 }
 
-// The same of what nobody will read again soon (evict_first_policy()).
-__device__ __forceinline__ void copy_box_once(std::uint32_t to, const CUtensorMap& map,
-                                              std::uint32_t barrier, int x0, int x1, int x2, int x3,
-                                              std::uint64_t policy) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
-      "l"(&map), "r"(barrier), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "l"(policy)
-      : "memory");
-}
-
 // The same of a 3-dimensional tensor.
 __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map,
                                          std::uint32_t barrier, int x0, int x1, int x2) {
@@ -129,6 +118,17 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
       "l"(&map), "r"(barrier), "r"(x0), "r"(x1), "r"(x2)
+      : "memory");
+}
+
+// copy_box() of 4 dimensions of what nobody will read again soon (evict_first_policy()).
+__device__ __forceinline__ void copy_box_once(std::uint32_t to, const CUtensorMap& map,
+                                              std::uint32_t barrier, int x0, int x1, int x2, int x3,
+                                              std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "l"(policy)
       : "memory");
 }
 

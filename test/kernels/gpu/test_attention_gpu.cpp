@@ -204,8 +204,16 @@ TEST_F(AttentionOnGpu, LaterChunksSeeTheEarlierOnes) {
 }
 
 TEST_F(AttentionOnGpu, GroupsOfAnySizeShareTheirKeys) {
-  for (const auto& [heads, kv_heads] :
-       {std::pair{4, 4}, {3, 1}, {9, 3}, {8, 1}, {7, 1}, {32, 2}, {20, 1}, {40, 2}}) {
+  for (const auto& [heads, kv_heads] : {std::pair{4, 4},
+                                        {3, 1},
+                                        {9, 3},
+                                        {8, 1},
+                                        {7, 1},
+                                        {11, 1},
+                                        {24, 2},
+                                        {32, 2},
+                                        {20, 1},
+                                        {40, 2}}) {
     for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
       expect_agreement({"groups",
                         {{1, 77}, {1, 200}, {50, 50}, {9, 150}},
@@ -298,7 +306,7 @@ TEST_F(AttentionOnGpu, UnusedPlacesAndRowsBehindTheLastSequenceAreZeros) {
 }
 
 TEST_F(AttentionOnGpu, BlocksOfAnySize) {
-  for (const int block_size : {1, 5, 8, 32, 64, 128, 256}) {
+  for (const int block_size : {1, 5, 8, 32, 48, 64, 128, 256}) {
     for (const std::int64_t head_dim : {64, 128, 256}) {
       for (const DType cache : {DType::bf16, DType::fp8_e4m3}) {
         expect_agreement({"block size",
@@ -326,11 +334,11 @@ TEST_F(AttentionOnGpu, LongAndManySequencesAreCutEvenly) {
   }
 }
 
-// A pair's parts are of upper rows, of both halves, or of a second tile of rows; windows begin
-// within a tile.
+// A pair's parts are of one column of heads, of two, or of a second unit; windows begin within a
+// tile.
 TEST_F(AttentionOnGpu, PartsOfLargeGroupsAndWindowsAddUp) {
   for (const auto& [dtype, cache] : {type_pairs[1], type_pairs[4], type_pairs[5]}) {
-    for (const int heads : {5, 20}) {
+    for (const int heads : {5, 11, 20}) {
       for (const std::int64_t head_dim : {80, 128, 256}) {
         AttentionCase c{"parts",
                         {{1, 2503}, {1, 77}, {1, 0}, {1, 900}},
