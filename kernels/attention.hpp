@@ -36,11 +36,11 @@ struct AttentionParams {
 //   k_cache, v_cache  [blocks, kv_heads, block_size, head_dim], contiguous; f32, bf16, f16 or
 //   fp8_e4m3
 // A query at position p sees keys 0..p; one that sees none (L = 0) gets zeros. Rows at and beyond
-// query_starts[sequences] are left alone or become zeros. Sums are f32. On the CPU a row's bits depend neither on
-// the batch it is in nor on how its prompt was cut into chunks. On CUDA the batch's arrays, and
-// keys older than a sequence's newest, may be read while the op before this one on the stream still
-// runs (kernels/base/cuda_launch.cuh): they are constants of the step. arXiv:2309.06180 (paging),
-// arXiv:2205.14135.
+// query_starts[sequences] are left alone or become zeros. Sums are f32. On the CPU a row's bits
+// depend neither on the batch it is in nor on how its prompt was cut into chunks. On CUDA the
+// batch's arrays, and keys older than a sequence's newest, may be read while the op before this one
+// on the stream still runs (kernels/base/cuda_launch.cuh): they are constants of the step.
+// arXiv:2309.06180 (paging), arXiv:2205.14135.
 void paged_attention(const TensorView& out, const TensorView& q, const TensorView& k_cache,
                      const TensorView& v_cache, const AttentionBatch& batch,
                      const AttentionParams& params, Stream stream);
