@@ -20,9 +20,11 @@ if(NOT MILLRACE_CUDA STREQUAL "OFF")
     if(NOT CMAKE_CUDA_ARCHITECTURES)
       set(CMAKE_CUDA_ARCHITECTURES 90a-real)
     endif()
-    # Hopper's own instructions are in 90a alone: a build for 90 would find its kernels empty there.
-    if(CMAKE_CUDA_ARCHITECTURES MATCHES "(^|;)90(-real|-virtual)?(;|$)")
-      message(FATAL_ERROR "CMAKE_CUDA_ARCHITECTURES is '${CMAKE_CUDA_ARCHITECTURES}': Hopper is 90a-real, not 90")
+    # Hopper's own instructions are in 90a alone, which none of these words means: such a build would run
+    # there without its fastest kernels.
+    if(CMAKE_CUDA_ARCHITECTURES MATCHES "(^|;)(90(-real|-virtual)?|native|all|all-major)(;|$)")
+      message(FATAL_ERROR "CMAKE_CUDA_ARCHITECTURES is '${CMAKE_CUDA_ARCHITECTURES}': name the GPUs' "
+        "architectures, as 80-real (A100) or 90a-real (Hopper, with the a)")
     endif()
     enable_language(CUDA)
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know nvcc's own flag for it

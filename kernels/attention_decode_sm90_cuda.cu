@@ -24,7 +24,7 @@ bool launch(const AttentionArgs& args, const decode::CacheMaps& maps, Stream str
 }  // namespace
 
 bool decode_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, Stream stream) {
-  if (compute_capability(stream.device) != 90 || tensor_map_encoder() == nullptr) return false;
+  if (!runs_hopper_kernels(stream.device) || tensor_map_encoder() == nullptr) return false;
   const auto with_size = [&](auto element, auto cache_element, auto size) {
     using T = decltype(element);
     using Kv = decltype(cache_element);

@@ -24,9 +24,8 @@ CUtensorMap map_of_queries(const AttentionArgs& args, DType dtype, int tile_quer
 bool prefill_attention_sm90(const AttentionArgs& args, DType dtype, DType cache, Stream stream) {
   const auto block_size = static_cast<unsigned>(args.block_size);
   const bool is_fp8 = cache == DType::fp8_e4m3;
-  if (compute_capability(stream.device) != 90 || block_size < 8 ||
-      !std::has_single_bit(block_size) || args.scale <= 0 || args.group > prefill::tile_rows ||
-      tensor_map_encoder() == nullptr) {
+  if (!runs_hopper_kernels(stream.device) || block_size < 8 || !std::has_single_bit(block_size) ||
+      args.scale <= 0 || args.group > prefill::tile_rows || tensor_map_encoder() == nullptr) {
     return false;
   }
   if (dtype != DType::bf16 && dtype != DType::f16) return false;

@@ -68,7 +68,7 @@ bool starts_at_16_bytes(const void* data, std::int64_t stride, DType dtype) {
 }  // namespace
 
 bool streamed_product(const StreamedProduct& product, Stream stream) {
-  if (compute_capability(stream.device) != 90 || tensor_map_encoder() == nullptr) return false;
+  if (!runs_hopper_kernels(stream.device) || tensor_map_encoder() == nullptr) return false;
   if (product.m > streamed_rows || product.n % 8 != 0 ||
       !starts_at_16_bytes(product.w, product.k, product.dtype) ||
       !starts_at_16_bytes(product.x, product.x_stride, product.dtype) ||

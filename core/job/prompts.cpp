@@ -60,14 +60,13 @@ Prompts find_prompts(const Comm& world, const RunConfig& config) {
   agree(world, [&] {
     if (world.rank() != 0) return;
     refuse_utf16(prompts.file);
-    prompts.part = shard_of(prompts.file, shard.index, shard.count);
+    prompts.part = shard_of(prompts.file, prompts.file_bytes, shard.index, shard.count);
   });
   prompts.part = {world.all_reduce_max(prompts.part.begin), world.all_reduce_max(prompts.part.end)};
   return prompts;
 }
 
-ByteRange shard_of(const std::filesystem::path& file, int index, int count) {
-  const std::int64_t bytes = PosixFile::open(file).size();
+ByteRange shard_of(const std::filesystem::path& file, std::int64_t bytes, int index, int count) {
   const auto cut = [&](std::int64_t number) {
     if (number == 0) {
       return std::int64_t{0};

@@ -22,8 +22,8 @@ struct Prompts {
 // or is UTF-16. Collective.
 Prompts find_prompts(const Comm& world, const RunConfig& config);
 
-// Shard `index` of `count` of a file: the cuts are at equal bytes, each moved on to where the next
-// line begins, so that the shards tile the file whoever computes them.
-ByteRange shard_of(const std::filesystem::path& file, int index, int count);
+// Shard `index` of `count` of a file of so many bytes: the cuts are at equal bytes, each moved on
+// to where the next line begins, so that the shards tile the file whoever computes them.
+ByteRange shard_of(const std::filesystem::path& file, std::int64_t bytes, int index, int count);
 
 }  // namespace millrace

@@ -88,6 +88,12 @@ void read_channels(Reader& reader, const WeightPart& part, const TensorView& out
 Range blocks_of(const TensorSpec& weight, Range range, std::int64_t whole, bool may_end_short) {
   const bool fits = range.begin % scale_block == 0 &&
                     (range.count % scale_block == 0 || (may_end_short && range.end() == whole));
+  if (!fits && range.count == whole) {
+    throw UserError(
+        "tensor '{}' has a scale for each 128 x 128 elements and {} rows, no whole number of "
+        "blocks: the matrix that is stacked behind it would begin within one",
+        printable(weight.name), whole);
+  }
   if (!fits) {
     throw UserError(
         "tensor '{}' has a scale for each 128 x 128 elements and would be cut at {} and {} of {}: "

@@ -84,6 +84,14 @@ int compute_capability(Device device) {
   return capability;
 }
 
+bool runs_hopper_kernels([[maybe_unused]] Device device) {
+#ifdef MILLRACE_HAS_SM90A
+  return compute_capability(device) == 90;
+#else
+  return false;
+#endif
+}
+
 void* allocate(std::size_t bytes, Device device) {
   use_device(device);
   void* data = nullptr;

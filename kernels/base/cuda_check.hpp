@@ -46,4 +46,7 @@ inline cudaStream_t native(Stream stream) {
 int multiprocessor_count(Device device);
 int compute_capability(Device device);
 
+// Whether the kernels of Hopper's own instructions were built (for sm_90a) and run on the device.
+bool runs_hopper_kernels(Device device);
+
 }  // namespace millrace::cuda

@@ -26,7 +26,7 @@ TEST(PromptShards, TileTheFileAndBeginWhereLinesBegin) {
     std::int64_t at = 0;
     std::int64_t counted = 0;
     for (int index = 0; index < count; ++index) {
-      const ByteRange part = shard_of(folder / "f", index, count);
+      const ByteRange part = shard_of(folder / "f", std::ssize(text), index, count);
       ASSERT_EQ(part.begin, at) << index << " of " << count;
       ASSERT_GE(part.end, part.begin);
       ASSERT_TRUE(part.end == std::ssize(text) || part.end == 0 ||
@@ -47,7 +47,8 @@ TEST(PromptShards, AreOfAboutEqualBytes) {
   }
   write_file(folder / "f", text);
   for (int index = 0; index < 7; ++index) {
-    EXPECT_NEAR(static_cast<double>(shard_of(folder / "f", index, 7).bytes()), 20000.0 / 7, 20);
+    EXPECT_NEAR(static_cast<double>(shard_of(folder / "f", std::ssize(text), index, 7).bytes()),
+                20000.0 / 7, 20);
   }
 }
 

@@ -287,6 +287,23 @@ TEST(Loader, ACutThroughAScaledBlockIsTheUsersError) {
       ThrowsMessage<UserError>(AllOf(HasSubstr("gate_proj"), HasSubstr("64 of 256"))));
 }
 
+// gate stands before up in one matrix, whose blocks would not be the checkpoint's.
+TEST(Loader, AStackedMatrixOfNoWholeBlocksIsTheUsersError) {
+  const TemporaryFolder folder;
+  const std::filesystem::path from = MILLRACE_TEST_DATA "/models/llama-fp8-block";
+  nlohmann::json config = nlohmann::json::parse(std::ifstream(from / "config.json"));
+  config["intermediate_size"] = 192;
+  folder.write("config.json", config.dump());
+  const ModelDescription model = describe_model(find_model(folder.path().string()));
+  const auto checkpoint = make_dummy_checkpoint(model, 1);
+  EXPECT_THAT(
+      [&] {
+        load_weights(model, *checkpoint, partition(model.spec, {1, 1, 1}, {0, 0, 0}),
+                     {.dtype = DType::f32, .device = Device::cpu(), .max_positions = 8}, {});
+      },
+      ThrowsMessage<UserError>(AllOf(HasSubstr("gate_proj"), HasSubstr("192 rows"))));
+}
+
 // A Llama of one layer, one head of 4, everything else 4 wide, whose q rows are numbered as the
 // file stores them.
 GgufBytes interleaved_llama() {
