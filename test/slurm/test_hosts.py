@@ -144,7 +144,10 @@ def doctor(cluster, build, *flags, keepalive=KEEPALIVE):
 
 
 def the_doctor_names_a_slow_host(cluster, build):
-    code, said = doctor(cluster, build, "--strict")
+    for _ in range(3):  # whatever else keeps this machine's cores from one rank makes its host slow in earnest
+        code, said = doctor(cluster, build, "--strict")
+        if "host n2: " not in said:
+            break
     assert "host n2: " not in said and "quarter of an hour" not in said, said
     cluster.slow_link("n2", "20mbit")
     try:
